@@ -1,0 +1,214 @@
+"""`Direction`: a named tensor in one text encoder's embedding space, with its record and its algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from library.errors import BadTensor, EncoderMismatch, rebuild_command
+from library.expressions import format_terms
+
+__all__ = ["Direction"]
+
+Tensor = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Direction:
+    """The difference between two concepts in one text encoder's embedding space.
+
+    tensor: [tokens, dim] float32, C-contiguous; anything array-like is converted, a leading axis of 1
+    is dropped. source_embedding, target_embedding: the mean embeddings it is the difference of, same
+    shape, or None. version: its number in a library, None until saved. record: how it was made, a
+    JSON-able mapping (see `library/FORMAT.md`).
+
+    Raises BadTensor for a tensor that is not a finite matrix of real numbers.
+    """
+
+    __array_ufunc__ = None  # so that np.float64(0.8) * direction is ours to answer
+
+    name: str
+    tensor: Tensor
+    encoder: str
+    source: str = ""
+    target: str = ""
+    source_embedding: Tensor | None = None
+    target_embedding: Tensor | None = None
+    version: int | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tensor = as_matrix(self.tensor, f"the tensor of {self.name}")
+        object.__setattr__(self, "tensor", tensor)
+        for side in ("source_embedding", "target_embedding"):
+            value = getattr(self, side)
+            if value is not None:
+                value = as_matrix(value, f"{side} of {self.name}")
+                if value.shape != tensor.shape:
+                    raise BadTensor(f"{side} of {self.name} is {value.shape}, its tensor {tensor.shape}")
+                object.__setattr__(self, side, value)
+
+    def __repr__(self) -> str:
+        tokens, dim = self.tensor.shape
+        concepts = f" {self.source!r} → {self.target!r}" if self.source or self.target else ""
+        return f"<Direction {self.ref}{concepts} [{tokens}, {dim}] {self.encoder} norm {self.norm:.4g}>"
+
+    @property
+    def ref(self) -> str:
+        """`cat2dog@3`, or the bare name of a direction that was never saved."""
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
+    @property
+    def norm(self) -> float:
+        """Euclidean length of the tensor."""
+        return float(np.linalg.norm(self.tensor.astype(np.float64)))
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever asked for this direction should be told, one line each (never saved)."""
+        return list(self.record.get("notes", ()))
+
+    @property
+    def parents(self) -> list[dict[str, Any]]:
+        """The weighted directions that this one is a sum of; itself when it is not composed."""
+        if self.version is None and self.record.get("parents"):
+            return [dict(parent) for parent in self.record["parents"]]
+        own = {"name": self.name, "version": self.version, "encoder": self.encoder, "weight": 1.0}
+        return [own | {"sha256": self.record["sha256"]} if "sha256" in self.record else own]
+
+    def cosine(self, other: Direction) -> float:
+        """Cosine of the angle to `other`, 0.0 if either is zero; raises EncoderMismatch."""
+        self._require_same_space(other)
+        lengths = self.norm * other.norm
+        dot = float(np.vdot(self.tensor.astype(np.float64), other.tensor.astype(np.float64)))
+        return dot / lengths if lengths else 0.0
+
+    def __mul__(self, weight: object) -> Direction:
+        factor = as_weight(weight)
+        if factor is None:
+            return NotImplemented
+        flipped = factor < 0
+        whole = abs(factor) == 1
+        record = {k: self.record[k] for k in ("models", "declared", "notes") if k in self.record}
+        captions = self.record.get("captions")
+        if captions and flipped:
+            record["captions"] = {"source": captions.get("target", []), "target": captions.get("source", [])}
+        elif captions:
+            record["captions"] = captions
+        parents = [parent | {"weight": factor * parent["weight"]} for parent in self.parents]
+        embeddings = (self.source_embedding, self.target_embedding) if whole else (None, None)
+        return Direction(
+            name=_sum_name(parents),
+            tensor=(factor * self.tensor.astype(np.float64)).astype(np.float32),
+            encoder=self.encoder,
+            source=self.target if flipped else self.source,
+            target=self.source if flipped else self.target,
+            source_embedding=embeddings[1] if flipped else embeddings[0],
+            target_embedding=embeddings[0] if flipped else embeddings[1],
+            record=record | {"parents": parents},
+        )
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, weight: object) -> Direction:
+        factor = as_weight(weight)
+        if factor is None:
+            return NotImplemented
+        return self * (1 / factor)
+
+    def __neg__(self) -> Direction:
+        return self * -1.0
+
+    def __pos__(self) -> Direction:
+        return self
+
+    def __add__(self, other: object) -> Direction:
+        if not isinstance(other, Direction):
+            return NotImplemented
+        self._require_same_space(other)
+        parents = _merged(self.parents + other.parents)
+        record: dict[str, Any] = {"parents": parents}
+        if self.record.get("models") and self.record.get("models") == other.record.get("models"):
+            record["models"] = self.record["models"]
+        if self.record.get("declared") or other.record.get("declared"):
+            record["declared"] = True
+        notes = list(dict.fromkeys(self.notes + other.notes))
+        if notes:
+            record["notes"] = notes
+        total = self.tensor.astype(np.float64) + other.tensor.astype(np.float64)
+        return Direction(
+            name=_sum_name(parents), tensor=total.astype(np.float32), encoder=self.encoder, record=record
+        )
+
+    def __sub__(self, other: object) -> Direction:
+        if not isinstance(other, Direction):
+            return NotImplemented
+        return self + -other
+
+    def renamed(self, name: str) -> Direction:
+        """The same direction, unsaved, under another name."""
+        return replace(self, name=name, version=None)
+
+    def _require_same_space(self, other: Direction) -> None:
+        if self.encoder != other.encoder:
+            raise EncoderMismatch(
+                f"{self.ref} was made for encoder {self.encoder} and {other.ref} for {other.encoder}: they "
+                f"cannot be combined; make one again with: {rebuild_command(_saved_name(other))}"
+            )
+        if self.tensor.shape != other.tensor.shape:
+            raise BadTensor(
+                f"{self.ref} is {list(self.tensor.shape)} and {other.ref} {list(other.tensor.shape)}: "
+                "directions of different shapes cannot be combined"
+            )
+
+
+def as_matrix(value: Any, what: str) -> Tensor:
+    """A float32 C-contiguous copy, [tokens, dim]; BadTensor says what was wrong with `value`."""
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = value.detach().cpu().float().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+        raise BadTensor(f"{what} holds {array.dtype}; expected real numbers")
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2 or 0 in array.shape:
+        raise BadTensor(f"{what} has shape {list(array.shape)}; expected [tokens, dim]")
+    with np.errstate(over="ignore"):
+        matrix = np.array(array, dtype=np.float32, order="C")
+    if not np.isfinite(matrix).all():
+        raise BadTensor(f"{what} holds values that are not finite in float32")
+    return matrix
+
+
+def as_weight(value: object) -> float | None:
+    """A finite number as a float, or None; booleans and arrays are not weights."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return None
+    return float(value)
+
+
+def _merged(parents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Equal parents with their weights added; a cancelled one is dropped unless all are."""
+    totals: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for parent in parents:
+        key = (parent["name"], parent["version"], parent["encoder"], parent.get("sha256"))
+        if key in totals:
+            parent = parent | {"weight": totals[key]["weight"] + parent["weight"]}
+        totals[key] = parent
+    kept = [parent for parent in totals.values() if parent["weight"]]
+    return kept or list(totals.values())
+
+
+def _sum_name(parents: list[dict[str, Any]]) -> str:
+    def ref(parent: dict[str, Any]) -> str:
+        return parent["name"] if parent["version"] is None else f"{parent['name']}@{parent['version']}"
+
+    return format_terms([(parent["weight"], ref(parent)) for parent in parents])
+
+
+def _saved_name(direction: Direction) -> str:
+    return direction.parents[0]["name"] if direction.version is None else direction.name

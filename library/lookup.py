@@ -1,0 +1,150 @@
+"""Finding the file that a reference means, in the layers of a search path."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from library.errors import AmbiguousDirection, EncoderMismatch, UnknownDirection, rebuild_command
+from library.layer import Layer, VersionPath
+from library.names import Reference, direction_name, parse_reference
+
+__all__ = ["Lookup"]
+
+Encoders = str | Sequence[str] | None
+
+
+class Lookup:
+    """Answers which file `cat2dog@3` is, given the layers from the uppermost down."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = layers
+
+    def versions(self, name: str, encoder: Encoders = None, models: str | None = None) -> list[VersionPath]:
+        """All versions of a name for the encoders wanted; UnknownDirection or EncoderMismatch if none."""
+        reference = parse_reference(name)
+        encoders = self._encoders(reference.name)
+        if not encoders:
+            raise UnknownDirection(self._unknown(reference.name))
+        wanted = _wanted(encoder, models)
+        if wanted is not None:
+            kept = [e for e in encoders if e in wanted]
+            if not kept:
+                raise EncoderMismatch(_mismatch(reference.name, encoders, wanted, models))
+            encoders = kept
+        return [v for e in encoders for v in self._versions(reference.name, e).values()]
+
+    def find(self, text: str, encoder: Encoders = None, models: str | None = None) -> VersionPath:
+        """The one version that `text` means; raises UnknownDirection, EncoderMismatch, AmbiguousDirection."""
+        reference = parse_reference(text)
+        versions = self.versions(reference.name, encoder, models)
+        found: dict[str, VersionPath] = {}
+        for candidate in dict.fromkeys(v.encoder for v in versions):
+            numbered = {v.version: v for v in versions if v.encoder == candidate}
+            number = self._number(reference, candidate, max(numbered))
+            if number in numbered:
+                found[candidate] = numbered[number]
+        if not found:
+            raise UnknownDirection(self._no_such_version(reference, versions))
+        if len(found) == 1:
+            return next(iter(found.values()))
+        wanted = _wanted(encoder, models)
+        if wanted is not None:  # several were declared equally good: the first one named
+            return found[min(found, key=wanted.index)]
+        for layer in self.layers:  # none was asked for: the user's own before a shared one
+            here = [e for e in layer.encoders(reference.name) if e in found]
+            if len(here) == 1:
+                return found[here[0]]
+            if here:
+                break
+        raise AmbiguousDirection(
+            f"{reference} exists for the encoders {', '.join(sorted(found))}; name one with --encoder"
+        )
+
+    def find_or_inverse(
+        self, text: str, encoder: Encoders = None, models: str | None = None
+    ) -> tuple[VersionPath, bool]:
+        """As `find`; where `dog2cat` is unknown, `cat2dog` and True."""
+        try:
+            return self.find(text, encoder, models), False
+        except UnknownDirection:
+            for name in self._inverse_names(parse_reference(text)):
+                found = self.find(name, encoder, models)
+                if self._is_inverse(found, parse_reference(text).name):
+                    return found, True
+            raise
+
+    def _inverse_names(self, reference: Reference) -> list[str]:
+        if self._encoders(reference.name):
+            return []
+        parts = reference.name.split("2")
+        swapped = ("2".join(parts[n:]) + "2" + "2".join(parts[:n]) for n in range(1, len(parts)))
+        suffix = str(reference)[len(reference.name) :]
+        return [name + suffix for name in swapped if self._encoders(name)]
+
+    def _is_inverse(self, found: VersionPath, name: str) -> bool:
+        """Whether the file's own concepts, swapped, make `name`: a '2' may also be part of a concept."""
+        from library.fileformat import read_header
+
+        with open(found.path, "rb") as file:
+            record = read_header(file, found.path).record
+        source, target = record.get("source", ""), record.get("target", "")
+        return bool(source and target) and direction_name(target, source) == name
+
+    def _encoders(self, name: str) -> list[str]:
+        return sorted({encoder for layer in self.layers for encoder in layer.encoders(name)})
+
+    def _versions(self, name: str, encoder: str) -> dict[int, VersionPath]:
+        merged: dict[int, VersionPath] = {}
+        for layer in reversed(self.layers):
+            for number in layer.versions(name, encoder):
+                merged[number] = VersionPath(name, encoder, number, layer.path(name, encoder, number))
+        return dict(sorted(merged.items()))
+
+    def aliases(self, name: str, encoder: str) -> dict[str, int]:
+        """The aliases of all layers, an upper one's before a lower one's."""
+        merged: dict[str, int] = {}
+        for layer in reversed(self.layers):
+            merged |= layer.aliases(name, encoder)
+        return merged
+
+    def _number(self, reference: Reference, encoder: str, latest: int) -> int | None:
+        if reference.version is not None:
+            return reference.version
+        if reference.alias is None:
+            return latest
+        return self.aliases(reference.name, encoder).get(reference.alias)
+
+    def _unknown(self, name: str) -> str:
+        known = sorted({known for layer in self.layers for known in layer.names()})
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        return f"no direction {name} in {self.layers[0].folder}; {hint}`directions` lists what there is"
+
+    def _no_such_version(self, reference: Reference, versions: list[VersionPath]) -> str:
+        numbers = sorted({v.version for v in versions})
+        shown = ", ".join(map(str, numbers[-8:]))
+        if reference.alias is None:
+            removed = any(
+                layer.retired_path(v.name, v.encoder, reference.version or 0).exists()
+                for layer in self.layers
+                for v in versions
+            )
+            state = "was removed" if removed else "does not exist"
+            return f"version {reference.version} of {reference.name} {state}; it has {shown}"
+        aliases = sorted({a for v in versions for a in self.aliases(v.name, v.encoder)})
+        return f"{reference.name} has no alias {reference.alias!r}; it has {', '.join(aliases) or 'none'}"
+
+
+def _wanted(encoder: Encoders, models: str | None) -> list[str] | None:
+    if encoder is None:
+        return None
+    wanted = [encoder] if isinstance(encoder, str) else list(encoder)
+    return [*wanted, models] if models and models not in wanted else wanted
+
+
+def _mismatch(name: str, encoders: list[str], wanted: list[str], models: str | None) -> str:
+    return (
+        f"{name} was made for encoder {', '.join(encoders)}, not for {wanted[0]}; "
+        f"make it for this one with: {rebuild_command(name, models)}"
+    )

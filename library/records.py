@@ -1,0 +1,116 @@
+"""The record: what is written when a direction is saved, and back to a `Direction` when it is read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library.errors import BadName, BadTensor, DamagedFile
+from library.fileformat import FORMAT, canonical_json
+from library.layer import VersionPath
+
+if TYPE_CHECKING:
+    from library.direction import Direction
+
+__all__ = ["check_place", "for_saving", "now", "to_direction"]
+
+OWN_KEYS = ("notes", "sha256", "record_sha256", "version")  # made anew by every save, or never kept
+
+
+def now() -> str:
+    """UTC as `2025-01-31T12:00:00Z`; SOURCE_DATE_EPOCH is respected, so that a build can be repeated."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def author() -> str:
+    """Who saves: `DIRECTIONS_AUTHOR` (empty for nobody), else the login name."""
+    named = os.environ.get("DIRECTIONS_AUTHOR")
+    if named is not None:
+        return named
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def tool_version() -> str:
+    """`edit-directions 0.1.0`."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from library.settings import APPLICATION
+
+    try:
+        return f"{APPLICATION} {version(APPLICATION)}"
+    except PackageNotFoundError:
+        return APPLICATION
+
+
+def for_saving(direction: Direction) -> dict[str, Any]:
+    """The record to write, without version and digests; raises BadTensor for what JSON cannot hold."""
+    given = {k: v for k, v in direction.record.items() if k not in OWN_KEYS}
+    full: dict[str, Any] = {
+        "captions": {"source": [], "target": []},
+        "generation": {},
+        "models": {},
+        "parents": [],
+        "quality": {},
+        "tags": [],
+        **given,
+        "format": FORMAT,
+        "name": direction.name,
+        "source": direction.source,
+        "target": direction.target,
+        "encoder": direction.encoder,
+    }
+    for key, make in (("created", now), ("author", author), ("tool", tool_version)):
+        if key not in full:
+            full[key] = make()
+    full["tags"] = sorted({check_tag(tag) for tag in full["tags"]})
+    try:
+        canonical_json(full).encode()
+    except (TypeError, ValueError) as fault:
+        raise BadTensor(f"the record of {direction.name} cannot be written as JSON: {fault}") from fault
+    return full
+
+
+def check_tag(tag: str) -> str:
+    """Return the tag unchanged, or raise BadName with the rule."""
+    if not isinstance(tag, str) or not re.fullmatch(r"[^\s,\x00-\x1f\x7f]{1,50}", tag):
+        raise BadName(f"tag {tag!r} is refused; a tag is 1 to 50 characters without spaces and commas")
+    return tag
+
+
+def to_direction(tensors: Mapping[str, Any], record: Mapping[str, Any]) -> Direction:
+    """The direction that a version file's tensors and record describe."""
+    from library.direction import Direction
+
+    return Direction(
+        name=record["name"],
+        tensor=tensors["direction"],
+        encoder=record["encoder"],
+        source=record.get("source", ""),
+        target=record.get("target", ""),
+        source_embedding=tensors.get("source"),
+        target_embedding=tensors.get("target"),
+        version=record["version"],
+        record=record,
+    )
+
+
+def check_place(record: Mapping[str, Any], expected: VersionPath | None, path: Path) -> None:
+    """Raise DamagedFile when a file lies where another version should."""
+    if expected is None:
+        return
+    claims = (record.get("name"), record.get("encoder"), record.get("version"))
+    if claims != (expected.name, expected.encoder, expected.version):
+        raise DamagedFile(
+            f"{path} was moved here: it says that it is {claims[0]}@{claims[2]} for {claims[1]}"
+        )

@@ -1,0 +1,60 @@
+"""Settings: what was asked for, then the environment, then the config file, then the default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from library.errors import DirectionsError
+
+__all__ = ["APPLICATION", "config_file", "default_search_path", "library_folder", "setting"]
+
+APPLICATION = "edit-directions"
+STARTER = Path(__file__).with_name("starter")
+
+
+def config_file() -> Path:
+    """The config file: `DIRECTIONS_CONFIG`, or config.toml in the user's config folder."""
+    if named := os.environ.get("DIRECTIONS_CONFIG"):
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir(APPLICATION, appauthor=False)) / "config.toml"
+
+
+def setting(key: str, environment: str, given: Any = None, default: Any = None) -> Any:
+    """The first of: `given`, the environment variable, `key` in the config file, `default`."""
+    if given is not None:
+        return given
+    if value := os.environ.get(environment):
+        return value
+    return _config().get(key, default)
+
+
+def library_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """The user's library: given, `DIRECTIONS_LIBRARY`, `library` in the config file, or the data folder."""
+    folder = setting("library", "DIRECTIONS_LIBRARY", given)
+    if folder is None:
+        import platformdirs
+
+        folder = Path(platformdirs.user_data_dir(APPLICATION, appauthor=False)) / "library"
+    return Path(folder).expanduser().absolute()
+
+
+def default_search_path() -> list[Path]:
+    """Read-only libraries under the user's own: `DIRECTIONS_PATH` or `search_path`, then the starter."""
+    named = setting("search_path", "DIRECTIONS_PATH", default=[])
+    folders = named.split(os.pathsep) if isinstance(named, str) else named
+    return [*(Path(folder).expanduser().absolute() for folder in folders if folder), STARTER]
+
+
+def _config() -> dict[str, Any]:
+    path = config_file()
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as fault:
+        raise DirectionsError(f"cannot read the config file {path}: {fault}; correct or delete it") from fault

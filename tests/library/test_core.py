@@ -1,0 +1,69 @@
+"""The core contract: make, save, load, resolve."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from library import Direction, Library, direction_name
+from library.errors import EncoderMismatch, UnknownDirection
+
+ENCODER = "clip-tiny-1a2b3c4d"
+
+
+def make(name: str = "cat2dog", seed: int = 0, **more: object) -> Direction:
+    tensor = np.random.default_rng(seed).normal(size=(4, 8))
+    concepts = dict(zip(("source", "target"), name.split("2"), strict=True)) if name.count("2") == 1 else {}
+    return Direction(name=name, tensor=tensor, encoder=ENCODER, **{**concepts, **more})
+
+
+def test_a_direction_made_by_hand_comes_back_with_its_version(tmp_path: Path) -> None:
+    library = Library(tmp_path, search_path=())
+    made = make()
+    saved = library.save(made)
+    assert saved.ref == "cat2dog@1" and library.save(made).version == 2
+    loaded = library.load("cat2dog@1")
+    np.testing.assert_array_equal(loaded.tensor, made.tensor)
+    assert loaded.tensor.flags.c_contiguous and loaded.tensor.dtype == np.float32
+    assert (loaded.source, loaded.target) == ("cat", "dog")
+    assert loaded.record == saved.record
+    assert [v.version for v in library.versions("cat2dog")] == [1, 2]
+    assert library["cat2dog"].version == 2
+
+
+def test_unknown_direction_suggests_a_name(tmp_path: Path) -> None:
+    library = Library(tmp_path, search_path=())
+    library.save(make())
+    with pytest.raises(UnknownDirection, match=r"did you mean cat2dog\?"):
+        library.load("cat2dogs")
+
+
+def test_another_encoder_is_refused_with_the_command_that_rebuilds(tmp_path: Path) -> None:
+    library = Library(tmp_path, search_path=())
+    library.save(make())
+    with pytest.raises(EncoderMismatch, match="mkdir-direction --rebuild cat2dog --models sd-1.4"):
+        library.load("cat2dog", encoder="clip-vit-l-00000000", models="sd-1.4")
+
+
+def test_expression_equals_algebra(tmp_path: Path) -> None:
+    library = Library(tmp_path, search_path=())
+    a, b = library.save(make()), library.save(make("day2winter", 1))
+    resolved = library.resolve("0.8*cat2dog + day2winter", encoder=ENCODER)
+    np.testing.assert_array_equal(resolved.tensor, (0.8 * a + b).tensor)
+    assert [(p["name"], p["version"], p["weight"]) for p in resolved.parents] == [
+        ("cat2dog", 1, 0.8),
+        ("day2winter", 1, 1.0),
+    ]
+
+
+def test_the_opposite_answers_negated_and_says_so(tmp_path: Path) -> None:
+    library = Library(tmp_path, search_path=())
+    saved = library.save(make())
+    opposite = library.load("dog2cat")
+    np.testing.assert_array_equal(opposite.tensor, -saved.tensor)
+    assert (opposite.source, opposite.target) == ("dog", "cat")
+    assert opposite.notes == ["dog2cat is cat2dog@1 negated: no direction of that name exists"]
+
+
+def test_names_are_slugs() -> None:
+    assert direction_name("cat", "cat wearing glasses") == "cat2cat-wearing-glasses"
