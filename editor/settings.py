@@ -1,0 +1,56 @@
+"""The settings of an edit, as one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How an edit is made. Everything below the first three is off by default: the published algorithm.
+
+    steps: jumps from noise to picture; the inversion's number.
+    guidance_scale: classifier-free guidance, off at 1 and below.
+    cross_attention_guidance: λ, how far each step follows the gradient of the maps' drift. 0 is off.
+
+    guidance_until: the part of the steps, from the first on, in which maps are followed; in (0, 1].
+    conditional_only: guide by the prompt's half alone; both halves then move together.
+    attention_resolution: follow only maps of at most this number of rows × columns squared; None is all.
+    reuse_forward: take the noise estimate of the guided pass itself instead of a second evaluation.
+    source_correction: put the reference back on the inversion's trajectory at each step
+        (Ju et al., "PnP Inversion", ICLR 2024).
+    noise_correction: add the reference's estimate minus the edit's own under the negative prompt
+        (Lee et al., "Noise correction by prompt interpolation", ECCV 2024).
+    interpolation: the part of the steps over which the edited prompt is faded in; 0 is at once (same paper).
+    max_rows: evaluate the UNet on at most this many rows at once; None is all.
+    """
+
+    steps: int = 50
+    guidance_scale: float = 5.0
+    cross_attention_guidance: float = 0.1
+    guidance_until: float = 1.0
+    conditional_only: bool = False
+    attention_resolution: int | None = None
+    reuse_forward: bool = False
+    source_correction: bool = False
+    noise_correction: bool = False
+    interpolation: float = 0.0
+    max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guidance_until <= 1:
+            raise ValueError(f"guidance_until is {self.guidance_until}; expected a part from 0 to 1")
+        if not 0 <= self.interpolation <= 1:
+            raise ValueError(f"interpolation is {self.interpolation}; expected a part from 0 to 1")
+        for name in ("attention_resolution", "max_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1, or None for no limit")
+
+    def guides(self, i: int) -> bool:
+        """Whether step i follows the maps."""
+        return self.cross_attention_guidance != 0 and i < self.guidance_until * self.steps
+
+    def blend(self, i: int) -> float:
+        """How much of the edited prompt step i sees, in (0, 1]."""
+        return min(1.0, (i + 1) / (self.interpolation * self.steps)) if self.interpolation else 1.0

@@ -1,0 +1,156 @@
+"""One denoising step, the only one there is: inversion, reference and guided passes all take it.
+
+A step evaluates the UNet, combines the halves (classifier-free guidance) and lets a sampler jump to the next
+noise level. Samples and all arithmetic on them are float32 whatever the UNet's dtype is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+#: Called after every step with the pass ("invert", "reference" or "edit"), the step's number, the timestep
+#: and the new latents `[B, C, H, W]` float32. A returned tensor takes the latents' place.
+OnStep = Callable[[str, int, float, torch.Tensor], "torch.Tensor | None"]
+
+
+class Sampler(Protocol):
+    """What a step needs of a scheduler: `Schedule` for DDIM, `SchedulerSampler` for diffusers' others."""
+
+    @property
+    def timesteps(self) -> tuple[int, ...] | tuple[float, ...]: ...
+
+    @property
+    def init_sigma(self) -> float: ...
+
+    def __len__(self) -> int: ...
+
+    def scale(self, i: int) -> float: ...
+
+    def step(self, i: int, output: torch.Tensor, sample: torch.Tensor) -> torch.Tensor: ...
+
+    def fork(self, rows: list[int]) -> Sampler: ...
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Prompt embeddings `[B, tokens, dim]`, and the negative ones for classifier-free guidance, or None."""
+
+    prompt: torch.Tensor
+    negative: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, embeds in (("prompt", self.prompt), ("negative", self.negative)):
+            if embeds is not None and embeds.ndim != 3:
+                raise ValueError(
+                    f"{name} embeddings have shape {tuple(embeds.shape)}; expected [batch, tokens, dim]"
+                )
+        if self.negative is not None and self.negative.shape != self.prompt.shape:
+            raise ValueError(
+                f"negative embeddings have shape {tuple(self.negative.shape)}; "
+                f"expected that of the prompt's, {tuple(self.prompt.shape)}"
+            )
+
+    @property
+    def halves(self) -> int:
+        """Rows given to the UNet for each sample: 2 with classifier-free guidance, else 1."""
+        return 1 if self.negative is None else 2
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The UNet's conditioning, negative half first: `[halves · B, tokens, dim]`."""
+        return self.prompt if self.negative is None else torch.cat([self.negative, self.prompt])
+
+    def collapse(self) -> Conditioning:
+        """Without the negative half where it equals the prompt.
+
+        Guidance e + s(e − e) is then e, exactly, so that half of the work would be redundant.
+        """
+        if self.negative is not None and torch.equal(self.negative, self.prompt):
+            return Conditioning(self.prompt)
+        return self
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The UNet's output `[B, C, H, W]` float32: both halves (negative is None without guidance), combined."""
+
+    combined: torch.Tensor
+    prompt: torch.Tensor
+    negative: torch.Tensor | None = None
+
+
+#: Changes a combined output before the jump, given the estimate, the sample and the step's number.
+Refine = Callable[[Estimate, torch.Tensor, int], torch.Tensor]
+
+
+def predict(
+    unet: Any,
+    inputs: torch.Tensor,
+    timestep: float,
+    embeds: torch.Tensor,
+    unet_kwargs: Mapping[str, Any] | None = None,
+) -> torch.Tensor:
+    """The UNet's float32 output for inputs `[R, C, H, W]` and embeddings `[R, tokens, dim]` of any dtype."""
+    dtype = unet.dtype
+    result = unet(
+        inputs.to(dtype),
+        torch.tensor(timestep, device=inputs.device),
+        encoder_hidden_states=embeds.to(dtype),
+        **(unet_kwargs or {}),
+    )
+    return result.sample.float()
+
+
+def combine(output: torch.Tensor, halves: int, guidance_scale: float) -> Estimate:
+    """Classifier-free guidance (Ho and Salimans, 2022) on the UNet's output `[halves · B, C, H, W]`."""
+    if halves == 1:
+        return Estimate(output, output)
+    negative, prompt = output.chunk(2)
+    return Estimate(negative + guidance_scale * (prompt - negative), prompt, negative)
+
+
+def denoise(
+    unet: Any,
+    sampler: Sampler,
+    i: int,
+    sample: torch.Tensor,
+    conditioning: Conditioning,
+    guidance_scale: float = 1.0,
+    *,
+    inputs: torch.Tensor | None = None,
+    output: torch.Tensor | None = None,
+    refine: Refine | None = None,
+    unet_kwargs: Mapping[str, Any] | None = None,
+) -> torch.Tensor:
+    """Take step i from `sample` `[B, C, H, W]` float32 to the sample at the next level.
+
+    `inputs` `[halves · B, C, H, W]` are the UNet's inputs where they are not the sample itself (a guided
+    pass moves each half on its own), `output` its output where that is known already. `refine` may
+    change the combined output before the jump.
+    """
+    if output is None:
+        if inputs is None:
+            inputs = torch.cat([sample * sampler.scale(i)] * conditioning.halves)
+        output = predict(unet, inputs, sampler.timesteps[i], conditioning.rows, unet_kwargs)
+    estimate = combine(output, conditioning.halves, guidance_scale)
+    combined = estimate.combined if refine is None else refine(estimate, sample, i)
+    return sampler.step(i, combined, sample)
+
+
+def notify(
+    on_step: OnStep | None, stage: str, i: int, timestep: float, latents: torch.Tensor
+) -> torch.Tensor:
+    """Report a finished step; the latents to go on with."""
+    replacement = on_step(stage, i, timestep, latents) if on_step is not None else None
+    if replacement is None:
+        return latents
+    if replacement.shape != latents.shape:
+        raise ValueError(
+            f"the callback returned latents of shape {tuple(replacement.shape)}; "
+            f"expected {tuple(latents.shape)}"
+        )
+    return replacement.to(latents)

@@ -1,0 +1,280 @@
+"""Inversion, reference and guided loops against the recorded pipeline, and what batches must keep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from editor.edit import EditSettings, edit
+from editor.invert import invert
+from editor.regularize import Regulariser
+from editor.schedule import Schedule
+from editor.steps import Conditioning
+
+from .conftest import relative
+
+OFF = Regulariser(auto_corr=0, kl=0)
+GEN = torch.Generator()
+
+
+@pytest.fixture(scope="module")
+def text(golden: Any) -> Any:
+    return golden("text")
+
+
+@pytest.fixture(scope="module")
+def schedule(scheduler_config: Any) -> Schedule:
+    return Schedule.from_config(scheduler_config, 10)
+
+
+@pytest.fixture(scope="module")
+def short(scheduler_config: Any) -> Schedule:
+    return Schedule.from_config(scheduler_config, 3)
+
+
+def noises(count: int, height: int = 16, width: int = 16) -> torch.Tensor:
+    return torch.randn(count, 4, height, width, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize(("name", "regulariser"), [("invert_noreg", OFF), ("invert_reg", Regulariser())])
+def test_recorded_inversion(
+    golden: Any, unet: Any, text: Any, schedule: Schedule, name: str, regulariser: Regulariser
+) -> None:
+    recorded = golden(name)
+    generator = torch.Generator().manual_seed(0)
+    torch.randn(1, 4, 16, 16, generator=generator)
+    result = invert(
+        unet,
+        recorded["x0"],
+        Conditioning(text["caption_embeds"]),
+        schedule.reversed(),
+        regulariser=regulariser,
+        generator=generator,
+        keep_trajectory=True,
+    )
+    assert result.trajectory is not None
+    assert torch.equal(result.trajectory[0], recorded["x0"])
+    assert relative(result.trajectory[1:], recorded["latents"]) < 1e-5
+    assert relative(result.noise, recorded["final"]) < 1e-5
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_recorded_edit(golden: Any, unet: Any, text: Any, schedule: Schedule, amount: float) -> None:
+    recorded, caption = golden(f"edit_real_{amount}"), text["caption_embeds"]
+    path: dict[str, list[torch.Tensor]] = {"reference": [], "edit": []}
+    result = edit(
+        unet,
+        recorded["init"],
+        Conditioning(caption, caption),
+        caption + text["direction"],
+        schedule,
+        EditSettings(steps=10, guidance_scale=7.5, cross_attention_guidance=amount),
+        on_step=lambda stage, i, t, latents: path[stage].append(latents),
+    )
+    assert relative(torch.stack(path["edit"]), recorded["edit_latents"]) < 1e-4
+    assert relative(result.edits, recorded["final"]) < 1e-4
+    if amount:
+        assert relative(torch.stack(path["reference"]), recorded["ref_latents"]) < 5e-5
+
+
+def test_batched_inversion_equals_single_ones(unet: Any, text: Any, short: Schedule) -> None:
+    x0, prompts = noises(3), torch.cat([text["caption_embeds"], text["empty_embeds"], text["source_embeds"]])
+
+    def run(rows: slice, seeds: list[int]) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return invert(
+            unet, x0[rows], Conditioning(prompts[rows]), short.reversed(), generator=generators
+        ).noise
+
+    together = run(slice(None), [4, 5, 6])
+    for k in range(3):
+        assert relative(together[k : k + 1], run(slice(k, k + 1), [4 + k])) < 1e-5
+    alone = invert(
+        unet,
+        x0[:1],
+        Conditioning(prompts[:1]),
+        short.reversed(),
+        generator=torch.Generator().manual_seed(4),
+    )
+    assert torch.equal(alone.noise, run(slice(0, 1), [4]))
+
+
+def test_inversion_leaves_the_global_generator_alone(unet: Any, text: Any, short: Schedule) -> None:
+    before = torch.get_rng_state()
+    first = invert(unet, noises(1), Conditioning(text["caption_embeds"]), short.reversed())
+    again = invert(unet, noises(1), Conditioning(text["caption_embeds"]), short.reversed())
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(first.noise, again.noise)
+
+
+VARIANTS = [
+    {},
+    {"guidance_scale": 1.0},
+    {"cross_attention_guidance": 0.0},
+    {"guidance_until": 0.3},
+    {"conditional_only": True},
+    {"attention_resolution": 8},
+    {"reuse_forward": True},
+    {"conditional_only": True, "reuse_forward": True},
+    {"noise_correction": True, "interpolation": 1.0},
+    {"source_correction": True},
+]
+
+
+def _case(text: Any, negative: str, count: int) -> tuple[Conditioning, torch.Tensor]:
+    prompt = text["caption_embeds"].expand(count, -1, -1)
+    strengths = torch.linspace(0.5, 1.5, count)[:, None, None]
+    return Conditioning(prompt, text[negative].expand_as(prompt)), prompt + strengths * text["direction"]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.parametrize("negative", ["caption_embeds", "empty_embeds"])
+def test_batches_equal_single_runs(
+    unet: Any, text: Any, short: Schedule, options: dict[str, Any], negative: str
+) -> None:
+    """Pictures × directions in one call, sliced or not, give what calls for one of each give."""
+    settings = EditSettings(steps=3, guidance_scale=5.0, cross_attention_guidance=0.1)
+    settings = replace(settings, **options)
+    noise, (conditioning, edited) = noises(2), _case(text, negative, 2)
+    trajectory = torch.stack([noises(2) * (k + 1) for k in range(4)])
+    pairs = [(1, 0), (1, 1), (0, 1)]
+
+    def run(pictures: list[int], directions: list[int], sources: list[int], **more: Any) -> Any:
+        return edit(
+            unet,
+            noise[pictures],
+            Conditioning(conditioning.prompt[pictures], conditioning.negative[pictures]),  # type: ignore[index]
+            edited[directions],
+            short,
+            replace(settings, **more),
+            sources=sources,
+            trajectory=trajectory[:, pictures],
+        )
+
+    together = run([0, 1], [d for _, d in pairs], [p for p, _ in pairs])
+    sliced = run([0, 1], [d for _, d in pairs], [p for p, _ in pairs], max_rows=2)
+    assert relative(sliced.edits, together.edits) < 1e-5
+    for k, (picture, direction) in enumerate(pairs[:2]):
+        single = run([picture], [direction], [0])
+        assert relative(together.edits[k : k + 1], single.edits) < 1e-4
+        assert relative(together.reference[picture : picture + 1], single.reference) < 1e-4
+        assert torch.allclose(together.drift[:, k], single.drift[:, 0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", VARIANTS[1:], ids=str)
+def test_each_option_changes_the_result(unet: Any, text: Any, short: Schedule, options: Any) -> None:
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    settings = EditSettings(steps=3, guidance_scale=5.0, cross_attention_guidance=0.1)
+    path = torch.stack([noises(1) * (k + 1) for k in range(4)])
+    plain = edit(unet, noises(1), conditioning, edited, short, settings)
+    other = edit(unet, noises(1), conditioning, edited, short, replace(settings, **options), trajectory=path)
+    assert relative(other.edits, plain.edits) > 1e-4
+
+
+def test_equal_negative_prompt_saves_half_of_the_reference(unet: Any, text: Any, short: Schedule) -> None:
+    """The reference with the negative prompt equal to the caption is evaluated on one row a picture."""
+    rows: Counter[int] = Counter()
+    handle = unet.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.update([args[0].shape[0]]), with_kwargs=True
+    )
+    conditioning, edited = _case(text, "caption_embeds", 1)
+    try:
+        edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3))
+    finally:
+        handle.remove()
+    assert rows == {1: 3, 2: 6}
+
+
+def test_zero_direction_reconstructs(unet: Any, text: Any, short: Schedule) -> None:
+    conditioning, _ = _case(text, "empty_embeds", 1)
+    result = edit(unet, noises(1), conditioning, conditioning.prompt, short, EditSettings(steps=3))
+    assert relative(result.edits, result.reference) < 1e-5
+    assert result.drift.abs().max() < 1e-6
+
+
+def test_mask_keeps_the_reference(unet: Any, text: Any, short: Schedule) -> None:
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 8:] = 1
+    result = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3), mask=mask)
+    assert torch.equal(result.edits[..., :8], result.reference[..., :8])
+    assert relative(result.edits[..., 8:], result.reference[..., 8:]) > 1e-2
+
+
+def test_source_correction_ends_on_the_picture(unet: Any, text: Any, short: Schedule) -> None:
+    caption = Conditioning(text["caption_embeds"])
+    up = invert(unet, noises(1), caption, short.reversed(), regulariser=OFF, keep_trajectory=True)
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    settings = EditSettings(steps=3, source_correction=True)
+    result = edit(unet, up.noise, conditioning, edited, short, settings, trajectory=up.trajectory)
+    assert torch.equal(result.reference, noises(1))
+
+
+def test_callback_sees_every_pass_and_may_replace(unet: Any, text: Any, short: Schedule) -> None:
+    seen: list[tuple[str, int, float]] = []
+
+    def watch(stage: str, i: int, timestep: float, latents: torch.Tensor) -> torch.Tensor | None:
+        seen.append((stage, i, timestep))
+        return torch.zeros_like(latents) if stage == "edit" and i == 2 else None
+
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    result = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3), on_step=watch)
+    assert seen == [(s, i, t) for i, t in enumerate(short.timesteps) for s in ("reference", "edit")]
+    assert not result.edits.any()
+    with pytest.raises(ValueError, match=r"the callback returned latents of shape \(1,\)"):
+        edit(
+            unet,
+            noises(1),
+            conditioning,
+            edited,
+            short,
+            EditSettings(steps=3),
+            on_step=lambda *_: torch.zeros(1),
+        )
+
+
+def test_wrong_shapes_are_named(unet: Any, text: Any, short: Schedule) -> None:
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    good, up = EditSettings(steps=3), short.reversed()
+
+    def run(**changed: Any) -> None:
+        arguments = {"noise": noises(1), "edited": edited, "settings": good, **changed}
+        edit(unet, conditioning=conditioning, sampler=short, **arguments)
+
+    cases: list[tuple[str, Any]] = [
+        (r"the noise has shape \(4, 16, 16\)", lambda: run(noise=noises(1)[0])),
+        ("1 prompts for 2 pictures", lambda: run(noise=noises(2))),
+        (r"edited embeddings have shape \(1, 5, 32\)", lambda: run(edited=edited[:, :5])),
+        ("takes 3 steps, the settings say 4", lambda: run(settings=EditSettings(steps=4))),
+        ("needs the inversion's traj", lambda: run(settings=replace(good, source_correction=True))),
+        (r"the trajectory has shape \(2,", lambda: run(trajectory=noises(2)[:, None])),
+        (r"sources is \[3\]", lambda: run(sources=[3])),
+        (r"latents have shape \(4, 16, 16\)", lambda: invert(unet, noises(1)[0], conditioning, up)),
+        ("1 prompts for 2 pictures", lambda: invert(unet, noises(2), conditioning, up)),
+        ("2 generators for 1", lambda: invert(unet, noises(1), conditioning, up, generator=[GEN] * 2)),
+        (r"negative embeddings have shape \(1, 3, 32\)", lambda: Conditioning(edited, edited[:, :3])),
+        (r"prompt embeddings have shape \(77, 32\)", lambda: Conditioning(edited[0])),
+        ("guidance_until is 2", lambda: EditSettings(guidance_until=2)),
+        ("interpolation is -1", lambda: EditSettings(interpolation=-1)),
+        ("max_rows is 0", lambda: EditSettings(max_rows=0)),
+    ]
+    for message, call in cases:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_half_precision_follows_float32(unet: Any, text: Any, short: Schedule) -> None:
+    """The loss and the latents are float32, so half-precision weights stay close to the full ones."""
+    import copy
+
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    settings = EditSettings(steps=3, guidance_scale=5.0)
+    full = edit(unet, noises(1), conditioning, edited, short, settings)
+    for dtype, bound in ((torch.float16, 5e-3), (torch.bfloat16, 4e-2)):
+        half = edit(copy.deepcopy(unet).to(dtype), noises(1), conditioning, edited, short, settings)
+        assert half.edits.dtype == torch.float32
+        assert relative(half.edits, full.edits) < bound
