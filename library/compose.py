@@ -47,7 +47,7 @@ def overlap_notes(terms: Sequence[Direction]) -> list[str]:
     for one, other in combinations(terms, 2):
         cosine = one.cosine(other)
         if cosine > OVERLAP:
-            notes.append(f"{one.name} and {other.name} overlap (cosine {cosine:.2f}): they push twice")
+            notes.append(f"{one.ref} and {other.ref} overlap (cosine {cosine:.2f}): they push twice")
         elif cosine < -OVERLAP:
-            notes.append(f"{one.name} and {other.name} oppose each other (cosine {cosine:.2f})")
+            notes.append(f"{one.ref} and {other.ref} oppose each other (cosine {cosine:.2f})")
     return notes

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from library.errors import BadTensor, EncoderMismatch, rebuild_command
-from library.expressions import format_terms
+from library.expressions import parents_text
 
 __all__ = ["Direction"]
 
@@ -102,7 +102,7 @@ class Direction:
         parents = [parent | {"weight": factor * parent["weight"]} for parent in self.parents]
         embeddings = (self.source_embedding, self.target_embedding) if whole else (None, None)
         return Direction(
-            name=_sum_name(parents),
+            name=parents_text(parents),
             tensor=(factor * self.tensor.astype(np.float64)).astype(np.float32),
             encoder=self.encoder,
             source=self.target if flipped else self.source,
@@ -141,7 +141,7 @@ class Direction:
             record["notes"] = notes
         total = self.tensor.astype(np.float64) + other.tensor.astype(np.float64)
         return Direction(
-            name=_sum_name(parents), tensor=total.astype(np.float32), encoder=self.encoder, record=record
+            name=parents_text(parents), tensor=total.astype(np.float32), encoder=self.encoder, record=record
         )
 
     def __sub__(self, other: object) -> Direction:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from library.errors import BadExpression
 from library.names import JOINTS, NUMBER, Reference, is_word_character, parse_reference
 
-__all__ = ["Term", "format_terms", "parse_expression"]
+__all__ = ["Term", "format_terms", "parents_text", "parse_expression"]
 
 EXPRESSION_FORM = "expected directions with weights, such as '0.8*cat2dog + day2winter - photo2sketch@3'"
 
@@ -44,7 +46,7 @@ def parse_expression(text: str) -> list[Term]:
     return [Term(weight, reference) for reference, weight in merged.items()]
 
 
-def format_terms(terms: list[tuple[float, str]]) -> str:
+def format_terms(terms: Iterable[tuple[float, str]]) -> str:
     """`[(0.8, "a"), (-1, "b")]` → `"0.8*a - b"`."""
     parts: list[str] = []
     for weight, name in terms:
@@ -55,6 +57,16 @@ def format_terms(terms: list[tuple[float, str]]) -> str:
         else:
             parts.append(f"-{body}" if weight < 0 else body)
     return " ".join(parts)
+
+
+def parents_text(parents: Iterable[Mapping[str, Any]]) -> str:
+    """The parents of a record as the expression that they are: `"0.8*cat2dog@1 + day2winter@2"`."""
+
+    def ref(parent: Mapping[str, Any]) -> str:
+        name, version = parent.get("name", "?"), parent.get("version")
+        return str(name) if version is None else f"{name}@{version}"
+
+    return format_terms([(float(parent.get("weight", 1)), ref(parent)) for parent in parents])
 
 
 def _tokens(text: str) -> list[str]:

@@ -71,7 +71,8 @@ def encode(
 
 def read_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
     """Read and check everything but the tensors' values; raises DamagedFile naming `path`."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     start = file.read(8)
     if len(start) < 8:
         raise DamagedFile(f"{path} is {'empty' if not start else 'cut off'} ({size} bytes)")

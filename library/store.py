@@ -164,7 +164,7 @@ class Library:
                     yield version
 
     def verify(self, progress: Callable[[int], object] | None = None) -> list[Fault]:
-        """Read everything; the faults found, none if all is well. `progress` is called with a running count."""
+        """Read everything; the faults found, none if all is well. `progress` gets a running count."""
         from library.verify import verify
 
         return verify(self, progress)

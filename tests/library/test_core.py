@@ -41,7 +41,7 @@ def test_unknown_direction_suggests_a_name(tmp_path: Path) -> None:
 def test_another_encoder_is_refused_with_the_command_that_rebuilds(tmp_path: Path) -> None:
     library = Library(tmp_path, search_path=())
     library.save(make())
-    with pytest.raises(EncoderMismatch, match="mkdir-direction --rebuild cat2dog --models sd-1.4"):
+    with pytest.raises(EncoderMismatch, match=r"mkdir-direction --rebuild cat2dog --models sd-1\.4"):
         library.load("cat2dog", encoder="clip-vit-l-00000000", models="sd-1.4")
 
 

@@ -1,0 +1,223 @@
+"""The catalog: what a library holds, filtered, sorted, searched and paged, without reading a tensor."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from library.index import COLUMNS, IndexDamaged, checked_row, discard, open_indexes
+from library.layer import Layer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from library.store import Library
+
+__all__ = ["SORTS", "Entry", "Page", "Query", "catalog", "select"]
+
+SORTS = ("name", "created", "quality", "encoder", "size")
+ROW = ", ".join(f"e.{column}" for column in (*COLUMNS, "crc"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version as the catalog shows it. `library` is the folder that it lies in."""
+
+    name: str
+    version: int
+    source: str
+    target: str
+    encoder: str
+    quality: float | None
+    tags: list[str]
+    aliases: list[str]
+    created: str
+    author: str
+    models: str
+    captions: int
+    parents: list[str]
+    tokens: int
+    dim: int
+    size: int
+    library: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def concepts(self) -> str:
+        if self.source or self.target:
+            return f"{self.source} → {self.target}"
+        return " + ".join(self.parents).replace("+ -", "- ")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry as JSON-able values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to list. Filters combine; `text` must match word by word, each as a beginning."""
+
+    text: str = ""
+    tags: tuple[str, ...] = ()
+    encoder: str = ""
+    concept: str = ""
+    all_versions: bool = False
+    sort: str = "name"
+    reverse: bool = False
+    limit: int = 0  # 0 is no limit
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Page:
+    """The entries asked for, whether more follow, and the damaged files met beside them."""
+
+    entries: list[Entry]
+    more: bool
+    total: int | None
+    faults: list[str]
+
+
+def select(library: Library, query: Query) -> Page:
+    """The page of the catalog that `query` asks for, as the files are now."""
+    layers = [layer for layer in library.layers if layer.folder.is_dir()]
+    return _with_indexes(layers, lambda connection: _page(connection, layers, query))
+
+
+def faults(library: Library) -> list[str]:
+    """Damaged files, as far as their headers tell."""
+    return select(library, Query(limit=1)).faults
+
+
+def _with_indexes(layers: list[Layer], ask: Callable[[sqlite3.Connection], Page]) -> Page:
+    if not layers:
+        return Page([], False, 0, [])
+    for attempt in range(3):
+        try:
+            with open_indexes(layers) as connection:
+                return ask(connection)
+        except (sqlite3.DatabaseError, IndexDamaged, ValueError, TypeError):
+            if attempt == 2:
+                raise
+            for layer in layers:  # the index is damaged: make it again from the files
+                discard(layer)
+    raise AssertionError("unreachable")
+
+
+def _page(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> Page:
+    faults = [
+        row[0]
+        for number in range(len(layers))
+        for row in connection.execute(
+            f"SELECT fault FROM l{number}.entry WHERE fault IS NOT NULL ORDER BY name, encoder, version"
+        )
+    ]
+    wanted = query.offset + query.limit + 1 if query.limit else -1
+    total: int | None = None
+    if words := " ".join(f'"{word}"*' for word in query.text.replace('"', " ").split()):
+        entries = _select(connection, layers, query, wanted, f"title : ({words})")
+        if wanted < 0 or len(entries) < wanted:  # then those whose captions say it
+            found = {(entry.name, entry.encoder, entry.version) for entry in entries}
+            others = _select(connection, layers, query, wanted, words)
+            entries += [e for e in others if (e.name, e.encoder, e.version) not in found]
+    else:
+        entries = _select(connection, layers, query, wanted)
+        total = _count(connection, layers, query)
+    end = query.offset + query.limit if query.limit else len(entries)
+    return Page(entries[query.offset : end], len(entries) > end, total, faults)
+
+
+def _select(
+    connection: sqlite3.Connection, layers: list[Layer], query: Query, limit: int, match: str = ""
+) -> list[Entry]:
+    """Entries from all layers in the order asked for; at most `limit` of them unless that is negative."""
+    down = query.reverse != (query.sort in ("created", "quality", "size"))
+    order = (
+        f"e.{query.sort} {'DESC' if down else 'ASC'} {'NULLS LAST, ' if query.sort == 'quality' else ', '}"
+    )
+    order = order.replace(" ,", ",") + "e.name, e.encoder, e.version DESC"
+    if query.sort == "name":
+        order = f"e.name {'DESC' if down else 'ASC'}, e.encoder, e.version DESC"
+        if match and not query.reverse:
+            order = "w.rowid"  # much the same order, and no sorting of thousands of matches for one page
+    entries: list[Entry] = []
+    for number, layer in enumerate(layers):
+        conditions, values = _conditions(number, len(layers), query)
+        table = f"l{number}.entry e"
+        if match:
+            table = f"l{number}.words w CROSS JOIN {table} ON e.id = w.rowid"
+            conditions, values = ["w.words MATCH ?", *conditions], [match, *values]
+        statement = f"SELECT {ROW} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        entries += [_entry(row, layer) for row in connection.execute(statement, (*values, limit))]
+    if len(layers) > 1:
+        entries.sort(key=lambda e: (e.name, e.encoder, -e.version))
+        if query.sort == "quality":
+            entries.sort(key=lambda e: (e.quality is None, (e.quality or 0) * (-1 if down else 1)))
+        else:
+            entries.sort(key=lambda e: getattr(e, query.sort), reverse=down)
+    return entries
+
+
+def _count(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> int:
+    total = 0
+    for number in range(len(layers)):
+        conditions, values = _conditions(number, len(layers), query)
+        statement = f"SELECT count(*) FROM l{number}.entry e WHERE {' AND '.join(conditions)}"
+        total += connection.execute(statement, values).fetchone()[0]
+    return total
+
+
+def _conditions(number: int, layers: int, query: Query) -> tuple[list[str], list[Any]]:
+    """What a row of layer `number` must fulfil, not being hidden by another layer included."""
+    conditions = ["e.fault IS NULL"] if query.all_versions else ["e.head"]
+    values: list[Any] = []
+    for other in range(layers):
+        hides = "o.version = e.version" if query.all_versions else "o.version > e.version"
+        if not query.all_versions and other < number:
+            hides = "o.version >= e.version"
+        if other < number or (other > number and not query.all_versions):
+            conditions.append(
+                f"NOT EXISTS (SELECT 1 FROM l{other}.entry o WHERE o.name = e.name AND o.encoder = e.encoder "
+                f"AND {'o.fault IS NULL' if query.all_versions else 'o.head'} AND {hides})"
+            )
+    for tag in query.tags:
+        conditions.append("EXISTS (SELECT 1 FROM json_each(e.tags) WHERE value = ?)")
+        values.append(tag)
+    if query.encoder:
+        conditions.append("(e.encoder = ? OR substr(e.encoder, 1, ?) = ?)")
+        values += [query.encoder, len(query.encoder) + 1, query.encoder + "-"]
+    if query.concept:
+        conditions.append("(e.source = ? OR e.target = ?)")
+        values += [query.concept, query.concept]
+    return conditions, values
+
+
+def _entry(row: tuple[Any, ...], layer: Layer) -> Entry:
+    values = checked_row(row)
+    del values["fault"]
+    lists = {key: json.loads(values[key] or "[]") for key in ("tags", "aliases", "parents")}
+    return Entry(**{**values, **lists}, library=str(layer.folder))
+
+
+def catalog(library: Library) -> pd.DataFrame:
+    """One row for every version, by name, encoder and version.
+
+    Columns: the fields of `Entry` in their order. name, source, target, encoder, author, models, library:
+    str; version, captions, tokens, dim, size (bytes): int64; quality: float64, NaN where none was
+    recorded; tags, aliases, parents: lists of str; created: datetime64, UTC. Damaged files are not rows:
+    `library.verify()` names them.
+    """
+    import pandas as pd
+
+    entries = select(library, Query(all_versions=True)).entries
+    frame = pd.DataFrame([asdict(entry) for entry in entries], columns=[f.name for f in fields(Entry)])
+    integers = dict.fromkeys(("version", "captions", "tokens", "dim", "size"), "int64")
+    frame = frame.astype({**integers, "quality": "float64"})
+    frame["created"] = pd.to_datetime(frame["created"], utc=True, errors="coerce", format="ISO8601")
+    return frame.sort_values(["name", "encoder", "version"], ignore_index=True)

@@ -1,0 +1,1 @@
+"""The commands of `directions`, by what they are for."""

@@ -1,0 +1,166 @@
+"""`import`, `export`, `push` and `pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from library.commands.common import encoder_option, with_library
+from library.console import emit_json, json_option
+
+if TYPE_CHECKING:
+    from library.direction import Direction
+    from library.store import Library
+
+__all__ = ["export", "import_", "pull", "push"]
+
+existing = click.Path(path_type=Path)
+
+
+@click.command("import")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=existing)
+@click.option("--name", help="The name to save it as.")
+@click.option("--encoder", help="The model set or encoder id that a foreign file is declared to be for.")
+@click.option("--source", default="", help="The source concept [of a pair: the first file's name].")
+@click.option("--target", default="", help="The target concept [of a pair: the second file's name].")
+@json_option
+@with_library
+def import_(
+    library: Library,
+    files: tuple[Path, ...],
+    name: str | None,
+    encoder: str | None,
+    source: str,
+    target: str,
+    as_json: bool,
+) -> None:
+    """Take in SOURCE.pt TARGET.pt, one .safetensors or .pt, or a .zip bundle.
+
+    A pair of mean embeddings, or a bare tensor, needs --name and --encoder; an exported file or a
+    bundle brings its own.
+    """
+    from library.exchange import import_bundle, import_file, import_pair
+
+    results: list[tuple[Direction, bool]]
+    if files[0].suffix == ".zip" and len(files) == 1:
+        if name or encoder:
+            raise click.UsageError(
+                "a bundle brings its own names and encoders: leave --name and --encoder out"
+            )
+        results = import_bundle(library, files[0])
+    elif len(files) == 1:
+        results = [(import_file(library, files[0], name, encoder, (source, target)), True)]
+    elif len(files) == 2:
+        if not name or not encoder:
+            raise click.UsageError("a pair needs --name NAME and --encoder ID, such as --encoder sd-1.4")
+        pair = import_pair(library, files[0], files[1], name, encoder, (source, target))
+        results = [(pair, True)]
+    else:
+        raise click.UsageError("expected one file, or two: the source's and the target's mean embeddings")
+    _report(results, as_json)
+
+
+def _report(results: list[tuple[Direction, bool]], as_json: bool) -> None:
+    if as_json:
+        emit_json([{"ref": d.ref, "encoder": d.encoder, "new": new} for d, new in results])
+        return
+    for direction, new in results:
+        declared = " (declared)" if direction.record.get("declared") else ""
+        note = "" if new else "  was here already"
+        click.echo(f"{direction.ref}  {direction.encoder}{declared}{note}")
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", type=existing, help="The file to write [NAME.safetensors]; with --pt a folder."
+)
+@click.option("--pt", is_flag=True, help="Write the mean embeddings as a pair, SOURCE.pt and TARGET.pt.")
+@click.option(
+    "--bundle", type=existing, metavar="FILE.zip", help="Write all of them, with records, to one file."
+)
+@encoder_option
+@json_option
+@with_library
+def export(
+    library: Library,
+    names: tuple[str, ...],
+    output: Path | None,
+    pt: bool,
+    bundle: Path | None,
+    encoder: str | None,
+    as_json: bool,
+) -> None:
+    """Write directions to files: .safetensors, a pair of .pt, or a bundle."""
+    from library.exchange import export_bundle, export_file
+
+    if bundle:
+        if pt or output:
+            raise click.UsageError("--bundle stands alone: leave --pt and --output out")
+        export_bundle(library, names, bundle, encoder)
+        written = [bundle]
+    elif len(names) > 1:
+        raise click.UsageError("several directions go into one file with --bundle FILE.zip")
+    elif pt:
+        from library.foreign import write_pair
+
+        written = list(write_pair(library.resolve(names[0], encoder), output or Path()))
+    else:
+        written = [export_file(library, names[0], output or Path(f"{_stem(names[0])}.safetensors"), encoder)]
+    if as_json:
+        emit_json([str(path) for path in written])
+    else:
+        for path in written:
+            click.echo(path)
+
+
+def _stem(expression: str) -> str:
+    from library.names import slug
+
+    return slug(expression.partition("@")[0])
+
+
+repo_argument = click.argument("repo", metavar="USER/REPO")
+
+
+@click.command()
+@repo_argument
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--revision", default="main", show_default=True, help="The branch to push to.")
+@click.option("--private", is_flag=True, help="Make the repository private if it is new.")
+@encoder_option
+@json_option
+@with_library
+def push(library: Library, repo: str, names: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Send versions to a Hugging Face Hub repository, as one commit."""
+    from dataclasses import asdict
+
+    from library.hub import push as send
+
+    pushed = send(library, repo, names, **options)
+    if as_json:
+        emit_json(asdict(pushed))
+        return
+    for path in pushed.sent:
+        click.echo(f"sent {path}")
+    for path in pushed.present:
+        click.echo(f"was there already: {path}")
+    click.echo(f"{repo} is at {pushed.commit}")
+
+
+@click.command()
+@repo_argument
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.option("--revision", help="A commit, tag or branch to take it from.")
+@json_option
+@with_library
+def pull(library: Library, repo: str, names: tuple[str, ...], revision: str | None, as_json: bool) -> None:
+    """Take versions from a Hugging Face Hub repository, each checked on the way in."""
+    from library.hub import pull as fetch
+
+    pulled = fetch(library, repo, names, revision)
+    _report(pulled.versions, as_json)
+    if not as_json:
+        click.echo(f"{repo} is at {pulled.commit}")

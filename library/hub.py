@@ -1,0 +1,188 @@
+"""Sharing through a Hugging Face Hub repository, laid out as a library is.
+
+A push is one commit on top of the commit that it looked at (compare and swap): when another push
+came between, it looks again. Versions on the hub are as immutable as those on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from library.errors import BadFile, DamagedFile, HubError
+from library.exchange import BUNDLE_ENTRY, LARGEST_ENTRY, MOST_ENTRIES, adopt, checked_direction
+from library.layer import VersionPath
+
+if TYPE_CHECKING:
+    from library.direction import Direction
+    from library.store import Library
+
+__all__ = ["Pulled", "Pushed", "pull", "push"]
+
+TRIES = 6
+PRECONDITION_FAILED = 412
+CONFLICT = 409
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push sent, what the hub had already, and the commit that holds it all."""
+
+    repo: str
+    commit: str
+    sent: list[str]
+    present: list[str]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull brought: each version as it is called here, and whether it is new."""
+
+    repo: str
+    commit: str
+    versions: list[tuple[Direction, bool]]
+
+
+def push(
+    library: Library,
+    repo: str,
+    references: Sequence[str],
+    encoder: str | None = None,
+    revision: str = "main",
+    private: bool = False,
+    api: Any = None,
+) -> Pushed:
+    """Send versions to `repo` (made if missing). Raises HubError, and DamagedFile before anything is sent.
+
+    A number that the hub uses for another direction is refused: pull first, save again, push that.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = api or HfApi()
+    chosen = [library.find(reference, encoder) for reference in references]
+    contents = {_remote_path(version): _checked_content(library, version) for version in chosen}
+    with _hub_errors(repo, "push to"):
+        api.create_repo(repo, private=private, exist_ok=True)
+    for _ in range(TRIES):
+        with _hub_errors(repo, "push to"):
+            head, remote = _listing(api, repo, revision)
+        sent = [path for path in contents if path not in remote]
+        present = [path for path in contents if path in remote]
+        for path in present:
+            if remote[path] not in _digests(contents[path]):
+                raise HubError(
+                    f"{repo} has another {path}: a version never changes; `directions pull {repo}` and save "
+                    "yours again, then it gets the next number"
+                )
+        if not sent:
+            return Pushed(repo, head, [], present)
+        operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=contents[path]) for path in sent]
+        message = f"Add {', '.join(v.ref for v in chosen if _remote_path(v) in sent)}"[:200]
+        try:
+            with _hub_errors(repo, "push to"):
+                info = api.create_commit(
+                    repo, operations, commit_message=message, revision=revision, parent_commit=head
+                )
+            return Pushed(repo, info.oid, sent, present)
+        except _Overtaken:
+            continue
+    raise HubError(f"cannot push to {repo}: others pushed {TRIES} times in between; try again")
+
+
+def pull(
+    library: Library, repo: str, names: Sequence[str] = (), revision: str | None = None, api: Any = None
+) -> Pulled:
+    """Save the versions in `repo` (of `names` only, if given), each checked; `revision` pins a commit or tag.
+
+    `NAME` is every version of it, `NAME@3` one. All is checked before any is saved. Raises HubError, BadFile.
+    """
+    from huggingface_hub import HfApi
+
+    api = api or HfApi()
+    with _hub_errors(repo, "pull from"):
+        commit, remote = _listing(api, repo, revision)
+    wanted = [path for path in sorted(remote) if not names or _asked_for(path, names)]
+    if not wanted:
+        raise HubError(f"{repo} at {commit[:12]} holds no direction {', '.join(names)}".rstrip())
+    if len(wanted) > MOST_ENTRIES:
+        raise HubError(
+            f"{repo} holds {len(wanted)} versions; at most {MOST_ENTRIES} are pulled at once: name some"
+        )
+    directions: list[Direction] = []
+    for path in wanted:
+        with _hub_errors(repo, "pull from"):
+            local = api.hf_hub_download(repo, path, revision=commit)
+        with open(local, "rb") as file:
+            content = file.read(LARGEST_ENTRY + 1)
+        try:
+            if len(content) > LARGEST_ENTRY:
+                raise DamagedFile(f"it has more than {LARGEST_ENTRY} bytes")
+            directions.append(checked_direction(content, path, f"{repo}:{path}"))
+        except DamagedFile as fault:
+            raise BadFile(f"{repo}:{path} is refused: {fault}; nothing was imported") from fault
+    origin = {"repo": repo, "commit": commit}
+    return Pulled(repo, commit, [adopt(library, d, origin | {"ref": d.ref}) for d in directions])
+
+
+class _Overtaken(Exception):
+    """Another commit came first."""
+
+
+class _hub_errors:
+    """Turn the hub client's many failures into HubError lines."""
+
+    def __init__(self, repo: str, action: str) -> None:
+        self.repo, self.action = repo, action
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
+        if fault is None or isinstance(fault, (HubError, KeyboardInterrupt)):
+            return
+        status = getattr(getattr(fault, "response", None), "status_code", None)
+        if status in (PRECONDITION_FAILED, CONFLICT):
+            raise _Overtaken from fault
+        what = f"cannot {self.action} {self.repo}"
+        if status in (401, 403):
+            raise HubError(f"{what}: not allowed; log in with `hf auth login` or set HF_TOKEN") from fault
+        if status == 404 or type(fault).__name__ in ("RepositoryNotFoundError", "RevisionNotFoundError"):
+            raise HubError(f"{what}: no such repository or revision, or it is private") from fault
+        if isinstance(fault, Exception):
+            reason = re.sub(r"\s+", " ", str(fault))[:200]
+            raise HubError(f"{what}: {type(fault).__name__}: {reason}; is the network there?") from fault
+
+
+def _listing(api: Any, repo: str, revision: str | None) -> tuple[str, dict[str, str]]:
+    """The commit that `revision` is now, and its version files with their digests."""
+    commit = str(api.repo_info(repo, revision=revision).sha)
+    files: dict[str, str] = {}
+    for entry in api.list_repo_tree(repo, recursive=True, revision=commit):
+        if BUNDLE_ENTRY.fullmatch(entry.path) and hasattr(entry, "blob_id"):
+            files[entry.path] = entry.lfs.sha256 if entry.lfs else entry.blob_id
+    return commit, files
+
+
+def _digests(content: bytes) -> tuple[str, str]:
+    """What the hub calls this content: its SHA-256 as a large file, its git blob id as a small one."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return hashlib.sha256(content).hexdigest(), blob
+
+
+def _checked_content(library: Library, version: VersionPath) -> bytes:
+    library.read(version.path, version)
+    return version.path.read_bytes()
+
+
+def _remote_path(version: VersionPath) -> str:
+    return f"{version.name}/{version.encoder}/{version.path.name}"
+
+
+def _asked_for(path: str, names: Sequence[str]) -> bool:
+    match = BUNDLE_ENTRY.fullmatch(path)
+    return bool(match) and any(
+        name in (match.group(1), f"{match.group(1)}@{int(match.group(3))}") for name in names
+    )

@@ -1,0 +1,370 @@
+"""The index: a disposable sqlite file that remembers what the headers of a library say.
+
+It is never believed about what exists: every use compares the folders' times with what it remembers
+and reads what changed. Damaged, locked or unwritable, it is made again, elsewhere if need be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from library.errors import DamagedFile, DirectionsError
+from library.expressions import parents_text
+from library.fileformat import read_header
+from library.layer import VERSION_FILE, Layer, VersionPath
+from library.records import check_place
+
+__all__ = ["COLUMNS", "INDEX_FILE", "IndexDamaged", "checked_row", "open_indexes"]
+
+INDEX_FILE = ".index.sqlite"
+SCHEMA = 1  # raise it when the tables below change: an index of another schema is thrown away
+WAIT = 60.0  # seconds for another process that is filling the index
+RECENT = 2_000_000_000  # ns: a folder changed so lately may change again within one tick of its clock
+UNSURE = -1
+
+COLUMNS = (
+    "name", "version", "source", "target", "encoder", "quality", "tags", "aliases", "created", "author",
+    "models", "captions", "parents", "tokens", "dim", "size", "fault",
+)  # fmt: skip
+
+TABLES = f"""
+CREATE TABLE {{s}}.folder(name TEXT PRIMARY KEY, mtime INTEGER) WITHOUT ROWID;
+CREATE TABLE {{s}}.leaf(id INTEGER PRIMARY KEY, name TEXT, encoder TEXT, mtime INTEGER,
+    UNIQUE(name, encoder));
+CREATE TABLE {{s}}.entry(id INTEGER PRIMARY KEY AUTOINCREMENT, leaf INTEGER, head INTEGER, stamp INTEGER,
+    {", ".join(COLUMNS)}, crc INTEGER);
+CREATE UNIQUE INDEX {{s}}.entry_place ON entry(leaf, version);
+CREATE INDEX {{s}}.entry_head ON entry(name, encoder, version) WHERE head;
+CREATE INDEX {{s}}.entry_created ON entry(created, name) WHERE head;
+CREATE INDEX {{s}}.entry_name ON entry(name, encoder, version);
+CREATE INDEX {{s}}.entry_fault ON entry(fault) WHERE fault IS NOT NULL;
+CREATE VIRTUAL TABLE {{s}}.words USING fts5(title, captions, content='', detail=column);
+PRAGMA {{s}}.user_version={SCHEMA};
+"""
+
+
+class IndexDamaged(Exception):
+    """The index says something that cannot be: throw it away and make it again."""
+
+
+def index_path(layer: Layer) -> Path:
+    """Beside the versions where that can be written, else in the user's cache folder."""
+    if layer.writable and os.access(layer.folder, os.W_OK):
+        return layer.folder / INDEX_FILE
+    import platformdirs
+
+    digest = hashlib.sha256(os.fsencode(layer.folder)).hexdigest()[:16]
+    cache = platformdirs.user_cache_dir("edit-directions", appauthor=False)
+    return Path(cache) / f"index-{digest}.sqlite"
+
+
+@contextlib.contextmanager
+def open_indexes(layers: list[Layer]) -> Iterator[sqlite3.Connection]:
+    """A connection with the brought-up index of each layer attached as l0, l1, …"""
+    connection = sqlite3.connect(":memory:", isolation_level=None, timeout=WAIT)
+    try:
+        for number, layer in enumerate(layers):
+            _attach(connection, f"l{number}", layer)
+        yield connection
+    finally:
+        connection.close()
+
+
+def discard(layer: Layer) -> None:
+    """Throw a layer's index away."""
+    path = index_path(layer)
+    for victim in (path, path.with_name(path.name + "-journal")):
+        with contextlib.suppress(OSError):
+            victim.unlink()
+
+
+def _attach(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
+    path = index_path(layer)
+    for _ in range(2):
+        try:
+            if layer.folder.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _bring_up_file(path, layer)
+                connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+                connection.execute(f"SELECT count(*) FROM {schema}.leaf")
+                return
+            break
+        except sqlite3.OperationalError:  # locked, read-only, full
+            break
+        except (sqlite3.DatabaseError, IndexDamaged):
+            discard(layer)
+        except OSError:
+            break
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute(f"DETACH {schema}")
+    connection.execute(f"ATTACH ':memory:' AS {schema}")
+    bring_up(connection, schema, layer)
+
+
+def _bring_up_file(path: Path, layer: Layer) -> None:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT)
+    try:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA cache_size=-32768")
+        connection.execute("PRAGMA cell_size_check=ON")
+        if is_fresh(connection, "main", layer):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            bring_up(connection, "main", layer)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+    finally:
+        connection.close()
+
+
+def is_fresh(connection: sqlite3.Connection, schema: str, layer: Layer) -> bool:
+    """Whether every folder is as old as the index remembers."""
+    if connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0] != SCHEMA:
+        return False
+    folders, leaves = _remembered(connection, schema)
+    names = _subfolders(layer.folder)
+    if names.keys() != folders.keys():
+        return False
+    root = str(layer.folder)
+    try:
+        return all(folders[name] == mtime for name, mtime in names.items()) and all(
+            os.stat(f"{root}/{name}/{encoder}").st_mtime_ns == mtime
+            for (name, encoder), (_, mtime) in leaves.items()
+        )
+    except OSError:
+        return False
+
+
+def bring_up(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
+    """Read what changed since the index was last brought up."""
+    version = connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0]
+    if version not in (0, SCHEMA):
+        raise IndexDamaged(f"schema {version}")
+    if version == 0:
+        for statement in TABLES.format(s=schema).strip().split(";\n"):
+            connection.execute(statement)
+    folders, leaves = _remembered(connection, schema)
+    recent = time.time_ns() - RECENT
+    names = _subfolders(layer.folder)
+    for name in folders.keys() - names.keys():
+        for known in [key for key in leaves if key[0] == name]:
+            _forget_leaf(connection, schema, leaves.pop(known)[0])
+        connection.execute(f"DELETE FROM {schema}.folder WHERE name=?", (name,))
+    known_encoders: dict[str, set[str]] = {}
+    for name, encoder in leaves:
+        known_encoders.setdefault(name, set()).add(encoder)
+    for name in sorted(names):
+        encoders = known_encoders.get(name, set())
+        if folders.get(name) != names[name]:
+            present = set(_subfolders(layer.folder / name))
+            for gone in encoders - present:
+                _forget_leaf(connection, schema, leaves.pop((name, gone))[0])
+            connection.execute(
+                f"REPLACE INTO {schema}.folder VALUES (?, ?)", (name, _settled(names[name], recent))
+            )
+            encoders = present
+        for encoder in sorted(encoders):
+            _bring_up_leaf(connection, schema, layer, name, encoder, leaves.get((name, encoder)))
+
+
+def _remembered(
+    connection: sqlite3.Connection, schema: str
+) -> tuple[dict[str, int], dict[tuple[str, str], tuple[int, int]]]:
+    folders = dict(connection.execute(f"SELECT name, mtime FROM {schema}.folder"))
+    rows = connection.execute(f"SELECT name, encoder, id, mtime FROM {schema}.leaf")
+    return folders, {(name, encoder): (leaf, mtime) for name, encoder, leaf, mtime in rows}
+
+
+def _subfolders(folder: Path) -> dict[str, int]:
+    """Folders inside and when their entries last changed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {
+                e.name: e.stat().st_mtime_ns for e in entries if not e.name.startswith(".") and e.is_dir()
+            }
+    except OSError:
+        return {}
+
+
+def _settled(mtime: int, recent: int) -> int:
+    """The time to remember; UNSURE, which equals no time, for a folder that may still change unseen."""
+    return mtime if mtime < recent else UNSURE
+
+
+def _forget_leaf(connection: sqlite3.Connection, schema: str, leaf: int) -> None:
+    connection.execute(f"DELETE FROM {schema}.entry WHERE leaf=?", (leaf,))
+    connection.execute(f"DELETE FROM {schema}.leaf WHERE id=?", (leaf,))
+
+
+def _bring_up_leaf(
+    connection: sqlite3.Connection,
+    schema: str,
+    layer: Layer,
+    name: str,
+    encoder: str,
+    known: tuple[int, int] | None,
+) -> None:
+    folder = layer.leaf(name, encoder)
+    recent = time.time_ns() - RECENT
+    try:
+        mtime = folder.stat().st_mtime_ns
+        if known and known[1] == mtime:
+            return
+        with os.scandir(folder) as entries:
+            found = {
+                int(match.group(1)): entry.stat()
+                for entry in entries
+                if (match := VERSION_FILE.fullmatch(entry.name)) and int(match.group(1))
+            }
+    except OSError:
+        found, mtime = {}, UNSURE
+    remembered = _settled(mtime, recent)
+    if known:
+        leaf = known[0]
+        connection.execute(f"UPDATE {schema}.leaf SET mtime=? WHERE id=?", (remembered, leaf))
+    else:
+        insert = f"INSERT INTO {schema}.leaf(name, encoder, mtime) VALUES (?, ?, ?)"
+        leaf = int(connection.execute(insert, (name, encoder, remembered)).lastrowid or 0)
+    labels = _Labels(layer, name, encoder)
+    rows = connection.execute(
+        f"SELECT version, id, stamp, tags, aliases FROM {schema}.entry WHERE leaf=?", (leaf,)
+    )
+    present = {version: rest for version, *rest in rows}
+    for version, (row, stamp, tags, aliases) in present.items():
+        status = found.get(version)
+        own_tags = json.loads(tags or "[]")
+        if (
+            status
+            and stamp == _stamp(status)
+            and aliases == _json(labels.aliases(version))
+            and labels.tags(version, own_tags) == own_tags
+            and not labels.untouched(version, own_tags)
+        ):
+            del found[version]
+        else:
+            connection.execute(f"DELETE FROM {schema}.entry WHERE id=?", (row,))
+    for version, status in sorted(found.items()):
+        place = VersionPath(name, encoder, version, layer.path(name, encoder, version))
+        _insert(connection, schema, leaf, place, status, labels)
+    connection.execute(
+        f"UPDATE {schema}.entry SET head = (version IS "
+        f"(SELECT max(version) FROM {schema}.entry WHERE leaf=?1 AND fault IS NULL)) WHERE leaf=?1",
+        (leaf,),
+    )
+
+
+class _Labels:
+    """Aliases and tags of one name and encoder; a damaged side file counts as empty (verify names it)."""
+
+    def __init__(self, layer: Layer, name: str, encoder: str) -> None:
+        self.by_version: dict[int, list[str]] = {}
+        self.changed: dict[str, list[str]] = {}
+        with contextlib.suppress(DirectionsError):
+            for alias, version in sorted(layer.aliases(name, encoder).items()):
+                self.by_version.setdefault(version, []).append(alias)
+        with contextlib.suppress(DirectionsError):
+            self.changed = layer.tags(name, encoder)
+
+    def aliases(self, version: int) -> list[str]:
+        return self.by_version.get(version, [])
+
+    def tags(self, version: int, recorded: list[str]) -> list[str]:
+        return self.changed.get(str(version), recorded)
+
+    def untouched(self, version: int, shown: list[str]) -> bool:
+        """Whether an entry shows tags that may come from a side file which has since lost them."""
+        return str(version) not in self.changed and bool(shown)
+
+
+def _stamp(status: os.stat_result) -> int:
+    return hash((status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    schema: str,
+    leaf: int,
+    place: VersionPath,
+    status: os.stat_result,
+    labels: _Labels,
+) -> None:
+    values: dict[str, Any] = dict.fromkeys(COLUMNS)
+    values |= {"name": place.name, "version": place.version, "encoder": place.encoder, "size": status.st_size}
+    values |= {"tags": "[]", "aliases": _json(labels.aliases(place.version))}
+    words = ("", "")
+    try:
+        with open(place.path, "rb") as file:
+            header = read_header(file, place.path)
+        check_place(header.record, place, place.path)
+        words = _describe(values, header.record, labels)
+        values["tokens"], values["dim"] = header.shapes["direction"]
+    except FileNotFoundError:
+        return
+    except (DamagedFile, OSError) as fault:
+        values["fault"] = str(fault)
+    row = [values[column] for column in COLUMNS]
+    marks = ", ".join("?" * (len(row) + 4))
+    columns = f"leaf, head, stamp, {', '.join(COLUMNS)}, crc"
+    insert = f"INSERT INTO {schema}.entry({columns}) VALUES ({marks})"
+    cursor = connection.execute(insert, (leaf, 0, _stamp(status), *row, _check(row)))
+    if values["fault"] is None:
+        insert = f"INSERT INTO {schema}.words(rowid, title, captions) VALUES (?, ?, ?)"
+        connection.execute(insert, (cursor.lastrowid, *words))
+
+
+def _describe(values: dict[str, Any], record: dict[str, Any], labels: _Labels) -> tuple[str, str]:
+    """Fill the columns from a record; the words to search by: of the names and tags, and of the captions."""
+    captions = record.get("captions") or {}
+    texts = [text for side in ("source", "target") for text in captions.get(side) or []]
+    tags = labels.tags(values["version"], record.get("tags") or [])
+    values |= {
+        "source": record.get("source", ""),
+        "target": record.get("target", ""),
+        "quality": headline(record.get("quality") or {}),
+        "tags": _json(tags),
+        "created": record.get("created", ""),
+        "author": record.get("author", ""),
+        "models": (record.get("models") or {}).get("name", ""),
+        "captions": len(texts),
+        "parents": _json([parents_text([parent]) for parent in record.get("parents") or []]),
+    }
+    title = [values["name"], values["source"], values["target"], *tags, *labels.aliases(values["version"])]
+    return " ".join(title), " ".join(dict.fromkeys(" ".join(texts).split()))
+
+
+def headline(quality: dict[str, Any]) -> float | None:
+    """The one figure that the catalog shows: `score`, else `agreement`, else the first number there is."""
+    numbers = {k: v for k, v in quality.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    for key in ("score", "agreement", *sorted(numbers)):
+        if key in numbers:
+            return float(numbers[key])
+    return None
+
+
+def _check(row: list[Any]) -> int:
+    return crc32(repr(row).encode(errors="surrogatepass"))
+
+
+def checked_row(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of COLUMNS and its checksum as a mapping; raises IndexDamaged when they disagree."""
+    *values, crc = row
+    if _check(values) != crc:
+        raise IndexDamaged("a row")
+    return dict(zip(COLUMNS, values, strict=True))
