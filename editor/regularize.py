@@ -17,6 +17,8 @@ import torch
 
 #: The pyramid ends at the first level with this many rows or fewer.
 SMALLEST_LEVEL = 8
+#: Rows times columns below which the published steps overshoot until nothing finite is left.
+SMALLEST_AREA = 48
 #: Added to the variance inside the logarithm of the KL divergence.
 KL_EPSILON = 1e-7
 #: Below this range torch draws one 32-bit word a number whatever the range, which `draw_rolls` relies on.
@@ -146,9 +148,10 @@ def regularise(
     """Noise `[B, C, H, W]` float32 moved towards white Gaussian noise; the input is left alone.
 
     `rolls` `[rounds, B, C, levels]` on the noise's device. `stretch` is |∂ noise / ∂ model output|: the
-    published descent is on the model's output, which for v-prediction is not the noise itself.
+    published descent is on the model's output, which for v-prediction is not the noise itself. Noise of
+    fewer than 48 positions takes shorter steps, because the published ones diverge there.
     """
-    rate = stretch**2
+    rate = stretch**2 * min(1.0, noise.shape[2] * noise.shape[3] / SMALLEST_AREA) ** 2
     for k in range(settings.steps):
         if settings.rounds and rolls is not None and correlation is not None:
             for j in range(settings.rolls):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +47,42 @@ def unet() -> Any:
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     """Relative L2 distance over the whole stack."""
     return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """A direction, as the editor sees one."""
+
+    tensor: Any
+    encoder: str
+    name: str = "cat2dog"
+    version: int | None = 1
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="session")
+def captioner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP captioner with random weights and a vocabulary of a few words."""
+    from transformers import (
+        BertTokenizer,
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )
+
+    folder = tmp_path_factory.mktemp("captioner")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]"]
+    words += ["a", "photo", "photography", "of", "the", "cat", "dog", "on", "grass", "in", "snow"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]")
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**small, "encoder_hidden_size": 16, "vocab_size": len(words), "projection_dim": 16}
+    text |= {"bos_token_id": 5, "sep_token_id": 3, "pad_token_id": 0, "eos_token_id": 3}
+    vision = {**small, "image_size": 16, "patch_size": 8, "projection_dim": 16}
+    torch.manual_seed(0)
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16, image_text_hidden_size=16)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 16, "width": 16}
+    BlipProcessor(BlipImageProcessor(size=size), tokenizer).save_pretrained(folder)
+    return folder

@@ -105,6 +105,18 @@ def test_regularise_leaves_its_input_alone_and_whitens() -> None:
     assert abs(after.mean()) < abs(before.mean())
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 6])
+def test_the_smallest_noise_stays_finite(side: int) -> None:
+    """The published steps diverge below 7 by 7."""
+    generator = torch.Generator().manual_seed(side)
+    for _ in range(20):
+        noise = torch.randn(1, 4, side, side, generator=generator)
+        correlation = AutoCorrelation(side, side)
+        rolls = draw_rolls(generator, Regulariser().rounds, 4, correlation.sizes)
+        after = regularise(noise, rolls, Regulariser(), correlation)
+        assert torch.isfinite(after).all() and after.std() < 2 * noise.std()
+
+
 def test_off() -> None:
     off = Regulariser(auto_corr=0, kl=0)
     assert not off.active and off.rounds == 0

@@ -1,0 +1,179 @@
+"""The one place of the editor that loads models: a diffusers folder or hub id to a frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editor.errors import ModelsUnavailable
+
+if TYPE_CHECKING:
+    import torch
+
+#: What a diffusers folder of a text-to-image model has at its top.
+MODEL_INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class Models:
+    """A Stable Diffusion model, loaded: everything that the editor's loops take as arguments.
+
+    `captioner` is where the image captioner is loaded from when a caption is first asked for; `defaults`
+    are the edit settings that suit this model where they differ from the editor's own.
+    """
+
+    name: str
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler_config: Mapping[str, Any]
+    captioner: str | None = None
+    revision: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a picture for one of its latents, along each side."""
+        return latent_factor(self.vae)
+
+    @property
+    def native_size(self) -> int:
+        """The side in pixels of the pictures that the UNet was trained on."""
+        size = self.unet.config.sample_size
+        return (size if isinstance(size, int) else min(size)) * self.factor
+
+    @cached_property
+    def encoder_id(self) -> str:
+        """The identity of the text encoder and its tokenizer, as directions carry it."""
+        from zoo.fingerprint import encoder_id
+
+        return encoder_id(self.text_encoder, self.tokenizer)
+
+
+def latent_factor(vae: Any) -> int:
+    """Pixels of a picture for one of its latents: the autoencoder halves once between its blocks."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A BLIP model and its processor."""
+
+    model: Any
+    processor: Any
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The asked device, else a GPU where there is one, else the CPU."""
+    import torch
+
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | None = None) -> Models:
+    """Load a model set: its name, a diffusers folder, a hub id, or a record with a `diffusion` location.
+
+    UNet and VAE take `dtype` (None: float32); the text encoder stays float32, because its identity and the
+    directions are. A `Models` record is returned as it is. Raises ModelsUnavailable with the ways out.
+    """
+    if isinstance(models, Models):
+        return models
+    import torch
+
+    models = _resolved(models)
+    location = str(models.diffusion)
+    revision = getattr(models, "revision", None)
+    _check_folder(location)
+    place, dtype = choose_device(device), dtype or torch.float32
+
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    def part(cls: Any, folder: str, **kwargs: Any) -> Any:
+        return _load(cls, location, subfolder=folder, revision=revision, **kwargs)
+
+    unet = part(UNet2DConditionModel, "unet", dtype=dtype)
+    vae = part(AutoencoderKL, "vae", dtype=dtype)
+    text_encoder = part(CLIPTextModel, "text_encoder", dtype=torch.float32)
+    return Models(
+        name=getattr(models, "name", location),
+        unet=unet.to(place).eval(),
+        vae=vae.to(place).eval(),
+        text_encoder=text_encoder.to(place).eval(),
+        tokenizer=part(CLIPTokenizer, "tokenizer"),
+        scheduler_config=_scheduler_config(location, revision),
+        captioner=getattr(models, "captioner", None),
+        revision=revision,
+        defaults=dict(getattr(models, "defaults", None) or {}),
+    )
+
+
+def load_captioner(location: str, device: Any = None) -> Captioner:
+    """Load a BLIP captioner from a folder or hub id, in float32."""
+    import torch
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
+    return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
+
+
+def _resolved(models: Any) -> Any:
+    """A record with a `diffusion` location, from the name of a model set, a path, a hub id or None."""
+    if models is None or isinstance(models, (str, Path)):
+        from zoo.registry import resolve
+
+        return resolve(None if models is None else str(models))
+    if not hasattr(models, "diffusion"):
+        raise ModelsUnavailable(
+            f"{type(models).__name__} is no model set; expected the name of one, a diffusers folder, "
+            "a hub id, or a record with a `diffusion` location"
+        )
+    return models
+
+
+def _check_folder(location: str) -> None:
+    folder = Path(location)
+    if folder.is_dir() and not (folder / MODEL_INDEX).is_file():
+        raise ModelsUnavailable(
+            f"{location} is a folder without {MODEL_INDEX}; expected a Stable Diffusion model "
+            "as diffusers saves it"
+        )
+    if not folder.exists() and (folder.is_absolute() or location.startswith((".", "~"))):
+        raise ModelsUnavailable(f"{location}: no such folder; expected a diffusers folder or a hub id")
+
+
+def _scheduler_config(location: str, revision: str | None) -> Mapping[str, Any]:
+    from diffusers import DDIMScheduler
+
+    config = _load_by(
+        DDIMScheduler.load_config, "scheduler", location, subfolder="scheduler", revision=revision
+    )
+    return dict(config)
+
+
+def _load(cls: Any, location: str, **kwargs: Any) -> Any:
+    return _load_by(cls.from_pretrained, cls.__name__, location, **kwargs)
+
+
+def _load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:
+    """Load, turning the libraries' many errors for one thing into one line with the ways out."""
+    try:
+        return loader(location, **{k: v for k, v in kwargs.items() if v is not None})
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(location).is_dir():
+            raise ModelsUnavailable(f"{what} cannot be loaded from {location}: {reason}") from error
+        raise ModelsUnavailable(
+            f"{what} of {location} is neither cached nor reachable ({reason}); connect to the network once, "
+            "name a local folder, or use the models that come with this program: --models embedded"
+        ) from error

@@ -1,0 +1,354 @@
+"""`Editor`: load a model set once, then caption, invert and edit pictures with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import torch
+from PIL import Image
+
+from editor.edit import Edited, edit
+from editor.errors import EditorError
+from editor.images import fit, latent_mask, one_picture, pad_to_multiple, to_pictures, to_pixels
+from editor.inversion import Edit, Inversion, check_alike, trajectories
+from editor.invert import invert
+from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
+from editor.models import Captioner, Models, load_captioner, load_models
+from editor.regularize import Regulariser
+from editor.schedule import Schedule
+from editor.settings import EditSettings
+from editor.spaces import check_direction, described
+from editor.steps import Conditioning, OnStep
+from editor.text import dropped_words, encode_prompts
+
+#: Invert and edit at the size that the model was trained on.
+NATIVE = "native"
+
+
+class Editor:
+    """A model set, loaded, with the three things that one does with it: caption, invert, edit.
+
+    `models` is the name of a set, a diffusers folder, a hub id, or loaded `Models`; None is the default
+    set. `device` None is a GPU where there is one; `dtype` is that of UNet and VAE, None is float32 (all
+    arithmetic on latents is float32 in any case). The captioner is loaded when it is first asked.
+    """
+
+    def __init__(
+        self,
+        models: Any = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.models: Models = load_models(models, device, dtype)
+        self._captioner: Captioner | None = None
+
+    def __repr__(self) -> str:
+        return f"<Editor {self.models.name} on {self.models.device}>"
+
+    @property
+    def device(self) -> torch.device:
+        return self.models.device
+
+    def settings(self, **changes: Any) -> EditSettings:
+        """The model set's own defaults with the given changes; TypeError names an unknown one."""
+        known = {f.name for f in fields(EditSettings)}
+        unknown = sorted(set(changes) - known)
+        if unknown:
+            raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}")
+        defaults = {k: v for k, v in self.models.defaults.items() if k in known}
+        return EditSettings(**{**defaults, **changes})
+
+    def caption(self, image: Any, prefix: str | None = None, max_new_tokens: int = 40) -> str:
+        """What the captioner says the picture shows; `prefix` begins the caption. Always the same answer."""
+        if self._captioner is None:
+            if self.models.captioner is None:
+                raise EditorError(f"{self.models.name} has no captioner; give the caption yourself")
+            self._captioner = load_captioner(self.models.captioner, self.device)
+        model, processor = self._captioner.model, self._captioner.processor
+        inputs = processor(one_picture(image), prefix, return_tensors="pt").to(model.device)
+        with torch.no_grad():
+            # Beams are searched greedily: nothing is drawn, so nothing is taken from a global generator.
+            tokens = model.generate(**inputs, max_new_tokens=max_new_tokens, num_beams=3, do_sample=False)
+        return processor.decode(tokens[0], skip_special_tokens=True).strip()
+
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Prompt embeddings, `[prompts, tokens, dim]` float32; what is too long for the encoder is cut."""
+        return encode_prompts(self.models.tokenizer, self.models.text_encoder, prompts).float()
+
+    def decode(self, latents: torch.Tensor, size: tuple[int, int] | None = None) -> list[Image.Image]:
+        """Latents `[B, C, h, w]` as pictures, cut to `size` (width, height)."""
+        return to_pictures(decode_latents(self.models.vae, latents.to(self.device)), size)
+
+    def invert(
+        self,
+        image: Any,
+        caption: str | None = None,
+        steps: int = 50,
+        seed: int = 0,
+        *,
+        size: int | str | None = NATIVE,
+        regulariser: Regulariser | None = None,
+        sample: bool = True,
+        keep_trajectory: bool = True,
+        on_step: OnStep | None = None,
+    ) -> Inversion:
+        """Turn a picture into the noise that regenerates it under its caption (None: ask the captioner).
+
+        `size` is the length in pixels of the shorter side that the picture is brought to: "native" the
+        model's own, None as it is. `seed` draws the autoencoder's sample (`sample=False` takes its
+        mean) and the regulariser's rolls.
+        """
+        captions = None if caption is None else [caption]
+        return self.invert_all(
+            [image],
+            captions,
+            steps,
+            [seed],
+            size=size,
+            regulariser=regulariser,
+            sample=sample,
+            keep_trajectory=keep_trajectory,
+            on_step=on_step,
+        )[0]
+
+    def invert_all(
+        self,
+        images: Sequence[Any],
+        captions: Sequence[str] | None = None,
+        steps: int = 50,
+        seeds: Sequence[int] | None = None,
+        *,
+        size: int | str | None = NATIVE,
+        regulariser: Regulariser | None = None,
+        sample: bool = True,
+        keep_trajectory: bool = True,
+        on_step: OnStep | None = None,
+    ) -> list[Inversion]:
+        """`invert` of several pictures in one batch; each comes out as it would alone.
+
+        They must be equally large once brought to `size`. One caption and one seed each.
+        """
+        begin = time.perf_counter()
+        models, settings = self.models, regulariser or Regulariser()
+        shorter = models.native_size if size == NATIVE else size
+        pictures = [one_picture(image) for image in images]
+        if isinstance(shorter, int):
+            pictures = [fit(picture, shorter) for picture in pictures]
+        captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
+        seeds = [0] * len(pictures) if seeds is None else list(seeds)
+        if not len(pictures) == len(captions) == len(seeds):
+            raise EditorError(
+                f"{len(pictures)} pictures, {len(captions)} captions and {len(seeds)} seeds; "
+                "expected one each"
+            )
+        generators = [seeded(seed) for seed in seeds]
+        embeds = self.encode(captions)
+        pixels = pad_to_multiple(to_pixels(pictures), models.factor)
+        latents = encode_pixels(models.vae, pixels, generators, sample)
+        schedule = Schedule.from_config(models.scheduler_config, steps).reversed()
+        result = invert(
+            models.unet,
+            latents,
+            Conditioning(embeds),
+            schedule,
+            regulariser=settings,
+            generator=generators,
+            keep_trajectory=keep_trajectory,
+            on_step=on_step,
+        )
+        common = {
+            "regulariser": asdict(settings),
+            "sample": sample,
+            "size": size,
+            "seconds": round(time.perf_counter() - begin, 3),
+        }
+        return [
+            Inversion(
+                noise=result.noise[k : k + 1].cpu(),
+                caption=captions[k],
+                embeds=embeds[k : k + 1].cpu(),
+                steps=steps,
+                seed=seeds[k],
+                size=picture.size,
+                negative_prompt=captions[k],
+                models=models.name,
+                picture=picture,
+                latents=latents[k : k + 1].cpu(),
+                trajectory=None if result.trajectory is None else result.trajectory[:, k : k + 1].cpu(),
+                record={**common, "caption_lost": dropped_words(models.tokenizer, captions[k])},
+                editor=self,
+            )
+            for k, picture in enumerate(pictures)
+        ]
+
+    def imagine(
+        self,
+        prompt: str,
+        steps: int = 50,
+        seed: int = 0,
+        *,
+        size: int | tuple[int, int] | None = None,
+        negative_prompt: str = "",
+    ) -> Inversion:
+        """The start of a synthetic picture: random noise that the prompt will turn into one.
+
+        `size` is the side, or (width, height), in pixels, rounded up to what the autoencoder takes; None is
+        the model's own.
+        """
+        side = size or self.models.native_size
+        width, height = (side, side) if isinstance(side, int) else side
+        factor = self.models.factor
+        shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
+        return Inversion(
+            noise=draw_noise(shape, seeded(seed), "cpu"),
+            caption=prompt,
+            embeds=self.encode([prompt]).cpu(),
+            steps=steps,
+            seed=seed,
+            size=(width, height),
+            negative_prompt=negative_prompt,
+            models=self.models.name,
+            editor=self,
+        )
+
+    def generate(
+        self,
+        prompt: str,
+        direction: Any,
+        strength: float = 1.0,
+        *,
+        steps: int = 50,
+        seed: int = 0,
+        size: int | tuple[int, int] | None = None,
+        negative_prompt: str = "",
+        **settings: Any,
+    ) -> Edit:
+        """A synthetic picture of the prompt, and its edit; the picture is the edit's `reconstruction`."""
+        start = self.imagine(prompt, steps, seed, size=size, negative_prompt=negative_prompt)
+        return self.edit(start, direction, strength, **settings)
+
+    def edit(
+        self,
+        inversion: Inversion,
+        direction: Any,
+        strength: float = 1.0,
+        *,
+        negative_prompt: str | None = None,
+        mask: Any = None,
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> Edit:
+        """Edit an inverted picture along a direction; `settings` are those of `EditSettings`.
+
+        `negative_prompt` None is the inversion's own: the caption for a real picture, "" for a synthetic
+        one. `mask` is a picture of any size whose white may change. Raises EncoderMismatch for a
+        direction of another text encoder.
+        """
+        return self.edit_all(
+            [(inversion, direction, strength)],
+            negative_prompt=negative_prompt,
+            mask=mask,
+            on_step=on_step,
+            **settings,
+        )[0]
+
+    def edit_all(
+        self,
+        jobs: Sequence[tuple[Inversion, Any, float]],
+        *,
+        negative_prompt: str | None = None,
+        mask: Any = None,
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> list[Edit]:
+        """Several edits in one batch: (inversion, direction, strength) each, as each would be alone.
+
+        Every inversion's reference pass is made once, whatever the number of its edits. The inversions
+        must have the same number of steps and the same size.
+        """
+        begin = time.perf_counter()
+        inversions = list({id(job[0]): job[0] for job in jobs}.values())
+        sources = [next(i for i, known in enumerate(inversions) if known is job[0]) for job in jobs]
+        check_alike(inversions)
+        first = inversions[0]
+        chosen = self.settings(**{**settings, "steps": first.steps})
+        offsets = [check_direction(self.models, direction) for _, direction, _ in jobs]
+        negatives = [
+            inv.negative_prompt if negative_prompt is None else negative_prompt for inv in inversions
+        ]
+        device = self.device
+        prompt = torch.cat([inv.embeds for inv in inversions]).to(device)
+        edited = torch.stack(
+            [
+                prompt[row] + strength * offset.to(device)
+                for row, (_, _, strength), offset in zip(sources, jobs, offsets, strict=True)
+            ]
+        )
+        trajectory = None
+        if chosen.source_correction:
+            trajectory = trajectories(inversions).to(device)
+        result = edit(
+            self.models.unet,
+            torch.cat([inv.noise for inv in inversions]).to(device),
+            Conditioning(prompt, self._negatives(negatives, inversions, prompt)),
+            edited,
+            Schedule.from_config(self.models.scheduler_config, first.steps),
+            chosen,
+            sources=sources,
+            trajectory=trajectory,
+            mask=None if mask is None else latent_mask(mask, first.size, self.models.factor),
+            on_step=on_step,
+        )
+        seconds = round(time.perf_counter() - begin, 3)
+        return self._edits(jobs, sources, inversions, result, negatives, chosen, seconds)
+
+    def _negatives(
+        self, negatives: list[str], inversions: list[Inversion], prompt: torch.Tensor
+    ) -> torch.Tensor:
+        """Negative embeddings; the caption's own where the texts are equal, so that work is saved."""
+        rows = [
+            prompt[k] if text == inversion.caption else self.encode([text])[0].to(prompt)
+            for k, (text, inversion) in enumerate(zip(negatives, inversions, strict=True))
+        ]
+        return torch.stack(rows)
+
+    def _edits(
+        self,
+        jobs: Sequence[tuple[Inversion, Any, float]],
+        sources: list[int],
+        inversions: list[Inversion],
+        result: Edited,
+        negatives: list[str],
+        settings: EditSettings,
+        seconds: float,
+    ) -> list[Edit]:
+        size = inversions[0].size
+        references, images = self.decode(result.reference, size), self.decode(result.edits, size)
+        return [
+            Edit(
+                image=images[k],
+                reconstruction=references[row],
+                record={
+                    "models": self.models.name,
+                    "revision": self.models.revision,
+                    "encoder": self.models.encoder_id,
+                    "caption": inversion.caption,
+                    "negative_prompt": negatives[row],
+                    "seed": inversion.seed,
+                    "size": list(inversion.size),
+                    "inversion": dict(inversion.record),
+                    "direction": described(direction),
+                    "strength": strength,
+                    "settings": asdict(settings),
+                    "seconds": seconds,
+                },
+                latents=result.edits[k : k + 1].cpu(),
+                drift=tuple(result.drift[:, k].tolist()),
+                picture=inversion.picture,
+            )
+            for k, (row, (inversion, direction, strength)) in enumerate(zip(sources, jobs, strict=True))
+        ]

@@ -1,0 +1,209 @@
+"""`Editor`, `Inversion` and `Edit` on a tiny model: the same loops, found by name, refused with reasons."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from editor import Editor, EditSettings, Inversion
+from editor.errors import EditorError, EncoderMismatch, ModelsUnavailable
+from editor.models import load_models
+from editor.schedule import Schedule
+
+from .conftest import GOLDEN, Arrow, relative
+
+CAPTION = "a photo of a cat on the grass"
+PICTURE = GOLDEN / "input.png"
+
+
+@pytest.fixture(scope="module")
+def editor(captioner_folder: Path) -> Editor:
+    models = SimpleNamespace(
+        name="tiny", diffusion=str(GOLDEN / "tiny_sd"), captioner=str(captioner_folder), defaults={}
+    )
+    return Editor(models, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def arrow(editor: Editor, golden: Any) -> Arrow:
+    return Arrow(golden("text")["direction"][0].numpy(), editor.models.encoder_id)
+
+
+@pytest.fixture(scope="module")
+def inversion(editor: Editor) -> Inversion:
+    return editor.invert(PICTURE, CAPTION, steps=10, size=None)
+
+
+def test_recorded_run_from_picture_to_picture(
+    editor: Editor, arrow: Arrow, inversion: Inversion, golden: Any
+) -> None:
+    """The whole recorded run by the public interface; the random autoencoder bounds the closeness."""
+    recorded, edited = golden("invert_reg"), golden("edit_real_0.1")
+    assert inversion.latents is not None and inversion.trajectory is not None
+    assert (inversion.latents - recorded["x0"]).abs().max() < 5e-4
+    assert relative(inversion.noise, recorded["final"]) < 1e-3
+    assert torch.equal(inversion.trajectory[-1], inversion.noise)
+    exact = replace(inversion, noise=edited["init"])
+    edit = exact.edit(arrow, guidance_scale=7.5)
+    assert relative(edit.latents, edited["final"]) < 1e-4
+    pixels = np.asarray(edit.image).astype(np.float32) / 255
+    assert np.abs(pixels[::4, ::4] - edited["image_slice"][0].numpy()).max() < 3e-3
+    reference = np.asarray(edit.reconstruction).astype(np.float32) / 255
+    assert np.abs(reference[::4, ::4] - edited["ref_image_slice"][0].numpy()).max() < 3e-3
+
+
+def test_record_and_repeat(editor: Editor, arrow: Arrow, inversion: Inversion) -> None:
+    edit = inversion.edit(arrow, 0.7, cross_attention_guidance=0.05)
+    again = editor.edit(inversion, arrow, 0.7, cross_attention_guidance=0.05)
+    assert edit.image.tobytes() == again.image.tobytes()
+    assert edit.record["caption"] == edit.record["negative_prompt"] == CAPTION
+    assert edit.record["direction"]["name"] == "cat2dog" and edit.record["strength"] == 0.7
+    assert edit.record["settings"]["cross_attention_guidance"] == 0.05
+    assert edit.record["settings"]["steps"] == 10
+    assert edit.record["inversion"]["regulariser"]["auto_corr"] == 20
+    assert len(edit.drift) == 10
+    assert "cat2dog" in repr(edit) and CAPTION in repr(inversion)
+
+
+def test_odd_sizes_come_back(editor: Editor, arrow: Arrow) -> None:
+    picture = Image.open(PICTURE).convert("LA").resize((45, 33))
+    inversion = editor.invert(picture, CAPTION, steps=1, size=None)
+    assert inversion.noise.shape == (1, 4, 5, 6)
+    edit = inversion.edit(arrow)
+    assert edit.image.size == edit.reconstruction.size == (45, 33)
+    assert inversion.autoencoded().size == (45, 33)
+    native = editor.invert(picture, CAPTION, steps=1)
+    assert min(native.size) == editor.models.native_size
+
+
+def test_batches_equal_single_runs(editor: Editor, arrow: Arrow) -> None:
+    pictures = [PICTURE, Image.open(PICTURE).rotate(90)]
+    captions, seeds = [CAPTION, "a photo of a dog"], [3, 4]
+    together = editor.invert_all(pictures, captions, 2, seeds, size=32)
+    other = Arrow(-0.5 * arrow.tensor, arrow.encoder, "dog2cat")
+    jobs = [(together[0], arrow, 1.0), (together[1], arrow, 0.5), (together[0], other, 1.0)]
+    edits = editor.edit_all(jobs)
+    for k, (picture, caption, seed) in enumerate(zip(pictures, captions, seeds, strict=True)):
+        alone = editor.invert(picture, caption, 2, seed, size=32)
+        assert relative(together[k].noise, alone.noise) < 1e-4
+    for edit, (inversion, direction, strength) in zip(edits, jobs, strict=True):
+        single = editor.edit(inversion, direction, strength)
+        assert relative(edit.latents, single.latents) < 1e-4
+        assert edit.record["caption"] == inversion.caption
+    with pytest.raises(EditorError, match=r"differ in steps: \[1, 2\]"):
+        editor.edit_all([*jobs, (editor.invert(PICTURE, CAPTION, 1, size=32), arrow, 1.0)])
+    with pytest.raises(EditorError, match="no inversion was given"):
+        editor.edit_all([])
+    with pytest.raises(EditorError, match="2 pictures, 1 captions and 2 seeds"):
+        editor.invert_all(pictures, captions[:1], 2, seeds)
+
+
+def test_synthetic(editor: Editor, arrow: Arrow) -> None:
+    edit = editor.generate(CAPTION, arrow, steps=2, seed=5, size=(40, 30))
+    assert edit.image.size == (40, 30)
+    assert edit.record["negative_prompt"] == "" and edit.record["seed"] == 5
+    again = editor.generate(CAPTION, arrow, steps=2, seed=5, size=(40, 30))
+    assert edit.image.tobytes() == again.image.tobytes()
+    start = editor.imagine(CAPTION, 2, 5, size=32)
+    with pytest.raises(EditorError, match="no original"):
+        start.autoencoded()
+    with pytest.raises(EditorError, match="keep_trajectory=True"):
+        start.edit(arrow, source_correction=True)
+
+
+def test_mask_and_source_correction(editor: Editor, arrow: Arrow) -> None:
+    inversion = editor.invert(PICTURE, CAPTION, 2, size=32)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, 16:] = 255
+    edit = inversion.edit(arrow, mask=mask, source_correction=True)
+    assert inversion.latents is not None
+    assert torch.allclose(edit.latents[..., :2], inversion.latents[..., :2], atol=1e-5)
+    assert not torch.allclose(edit.latents[..., 2:], inversion.latents[..., 2:], atol=1e-2)
+
+
+def test_caption(editor: Editor) -> None:
+    before = torch.get_rng_state()
+    caption = editor.caption(PICTURE)
+    assert isinstance(caption, str)
+    assert editor.caption(PICTURE) == caption
+    assert editor.caption(PICTURE, prefix="a photo of").startswith("a photo of")
+    assert torch.equal(before, torch.get_rng_state())
+    assert editor.invert(PICTURE, steps=1, size=32).caption == caption
+    bare = Editor(replace(editor.models, captioner=None))
+    with pytest.raises(EditorError, match="has no captioner; give the caption yourself"):
+        bare.caption(PICTURE)
+
+
+def test_too_long_a_caption_says_what_was_lost(editor: Editor) -> None:
+    inversion = editor.invert(PICTURE, "cat " * 200 + "zebra", steps=1, size=32)
+    assert inversion.record["caption_lost"].replace(" ", "").endswith("zebra")
+
+
+def test_encoder_mismatch_is_refused(editor: Editor, arrow: Arrow, inversion: Inversion) -> None:
+    other = replace(arrow, encoder="clip-12345678")
+    with pytest.raises(EncoderMismatch) as refused:
+        inversion.edit(other)
+    assert "cat2dog was made for the text encoder clip-12345678" in str(refused.value)
+    assert "mkdir-direction --rebuild cat2dog --models tiny" in str(refused.value)
+    with pytest.raises(EncoderMismatch):
+        inversion.edit(replace(arrow, encoder="tiny"))
+    declared = replace(arrow, encoder="tiny", record={"declared": True})
+    assert relative(inversion.edit(declared).latents, inversion.edit(arrow).latents) == 0
+    with pytest.raises(EditorError, match=r"has shape \[5, 32\]; the text encoder of tiny takes \[77, 32\]"):
+        inversion.edit(replace(arrow, tensor=arrow.tensor[:5]))
+
+
+def test_settings(editor: Editor) -> None:
+    assert editor.settings() == EditSettings()
+    own = Editor(replace(editor.models, defaults={"cross_attention_guidance": 0.01, "elsewhere": 1}))
+    assert own.settings(guidance_scale=3.0) == EditSettings(guidance_scale=3.0, cross_attention_guidance=0.01)
+    with pytest.raises(TypeError, match="unknown setting 'lambda_'; the settings are attention_resolution"):
+        editor.settings(lambda_=1)
+
+
+def test_models_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelsUnavailable, match=r"no such folder; expected a diffusers folder or a hub id"):
+        load_models(str(tmp_path / "nothing"))
+    with pytest.raises(ModelsUnavailable, match=r"is a folder without model_index\.json"):
+        load_models(tmp_path)
+    with pytest.raises(ModelsUnavailable, match="neither cached nor reachable") as refused:
+        load_models("nobody/no-such-model")
+    assert "name a local folder" in str(refused.value) and "--models embedded" in str(refused.value)
+    broken = tmp_path / "broken"
+    shutil.copytree(GOLDEN / "tiny_sd", broken)
+    (broken / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"short")
+    with pytest.raises(ModelsUnavailable, match="AutoencoderKL cannot be loaded from"):
+        load_models(broken)
+    with pytest.raises(ModelsUnavailable, match="int is no model set"):
+        load_models(7)
+
+
+def test_nothing_of_the_model_is_hard_coded(editor: Editor) -> None:
+    """Another latent factor, token length and scaling than Stable Diffusion's."""
+    assert editor.models.factor == 2 ** (len(editor.models.vae.config.block_out_channels) - 1)
+    assert editor.encode(["a cat"]).shape == (1, editor.models.tokenizer.model_max_length, 32)
+    assert len(Schedule.from_config(editor.models.scheduler_config, 4)) == 4
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = (
+        "import sys, editor; heavy = {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules); "
+        "assert not heavy, heavy; assert 'Editor' in dir(editor); editor.EditSettings; "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=GOLDEN.parents[1])
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        import editor as package
+
+        package.nothing  # noqa: B018
