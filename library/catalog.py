@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from library.index import COLUMNS, IndexDamaged, checked_row, discard, open_indexes
+from library.index import discard, open_indexes
 from library.layer import Layer
+from library.rows import COLUMNS, IndexDamaged, checked_row
 
 if TYPE_CHECKING:
     import pandas as pd

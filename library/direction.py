@@ -203,12 +203,5 @@ def _merged(parents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept or list(totals.values())
 
 
-def _sum_name(parents: list[dict[str, Any]]) -> str:
-    def ref(parent: dict[str, Any]) -> str:
-        return parent["name"] if parent["version"] is None else f"{parent['name']}@{parent['version']}"
-
-    return format_terms([(parent["weight"], ref(parent)) for parent in parents])
-
-
 def _saved_name(direction: Direction) -> str:
     return direction.parents[0]["name"] if direction.version is None else direction.name

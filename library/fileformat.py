@@ -23,6 +23,12 @@ TENSOR_NAMES = ("direction", "source", "target")
 LONGEST_HEADER = 32 * 2**20  # thousands of captions fit; a damaged length does not make us allocate
 LARGEST_TENSOR = 64 * 2**20  # bytes; SD's largest encoder needs 0.4 MB
 BLANK_DIGEST = "0" * 64
+REQUIRED = ("name", "version", "encoder")
+FIELDS: dict[str, type] = {
+    "name": str, "version": int, "encoder": str, "source": str, "target": str, "created": str,
+    "author": str, "tool": str, "captions": dict, "generation": dict, "models": dict, "quality": dict,
+    "parents": list, "tags": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def _checked_header(header: dict[str, Any], data_start: int, size: int) -> Heade
     blanked = record_text.replace(f'"record_sha256":"{digest}"', f'"record_sha256":"{BLANK_DIGEST}"')
     if hashlib.sha256(blanked.encode()).hexdigest() != digest:
         raise DamagedFile("has a damaged record: its record_sha256 does not match")
+    _check_types(record)
     if "direction" not in header or not set(header) <= set(TENSOR_NAMES):
         raise DamagedFile(f"holds tensors {sorted(header)}; expected direction, and maybe source and target")
     shapes: dict[str, tuple[int, int]] = {}
@@ -125,6 +132,24 @@ def _checked_header(header: dict[str, Any], data_start: int, size: int) -> Heade
     if data_start + expected != size:
         raise DamagedFile(f"has {size} bytes; its header asks for {data_start + expected}")
     return Header(record, shapes, data_start, size)
+
+
+def _check_types(record: dict[str, Any]) -> None:
+    """A record that hashes right may still come from a stranger: its fields must be what readers expect."""
+    for key, kind in FIELDS.items():
+        value = record.get(key) if key not in REQUIRED else record[key]
+        if value is None and key not in REQUIRED:
+            continue
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise DamagedFile(f"has a record whose {key} is {type(value).__name__}; expected {kind.__name__}")
+    captions, parents = record.get("captions") or {}, record.get("parents") or []
+    texts = [text for side in ("source", "target") for text in captions.get(side) or []]
+    if not all(isinstance(text, str) for text in (*texts, *(record.get("tags") or []))):
+        raise DamagedFile("has a record whose captions or tags are not texts")
+    if not all(isinstance(p, dict) and isinstance(p.get("weight", 1), (int, float)) for p in parents):
+        raise DamagedFile("has a record whose parents are not weighted directions")
+    if not isinstance((record.get("models") or {}).get("name", ""), str):
+        raise DamagedFile("has a record whose model set has no name")
 
 
 def decode(

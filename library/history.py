@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from library.errors import DirectionsError
 from library.expressions import parents_text
-from library.index import headline
+from library.rows import headline
 
 if TYPE_CHECKING:
     from library.direction import Direction

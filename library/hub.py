@@ -183,6 +183,7 @@ def _remote_path(version: VersionPath) -> str:
 
 def _asked_for(path: str, names: Sequence[str]) -> bool:
     match = BUNDLE_ENTRY.fullmatch(path)
-    return bool(match) and any(
-        name in (match.group(1), f"{match.group(1)}@{int(match.group(3))}") for name in names
-    )
+    if not match:
+        return False
+    name, version = match.group(1), int(match.group(3))
+    return name in names or f"{name}@{version}" in names

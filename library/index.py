@@ -15,32 +15,31 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
-from library.errors import DamagedFile, DirectionsError
-from library.expressions import parents_text
+from library.errors import DamagedFile
 from library.fileformat import read_header
 from library.layer import VERSION_FILE, Layer, VersionPath
 from library.records import check_place
+from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, to_json
 
-__all__ = ["COLUMNS", "INDEX_FILE", "IndexDamaged", "checked_row", "open_indexes"]
+__all__ = ["INDEX_FILE", "discard", "open_indexes"]
 
 INDEX_FILE = ".index.sqlite"
 SCHEMA = 1  # raise it when the tables below change: an index of another schema is thrown away
 WAIT = 60.0  # seconds for another process that is filling the index
 RECENT = 2_000_000_000  # ns: a folder changed so lately may change again within one tick of its clock
 UNSURE = -1
-
-COLUMNS = (
-    "name", "version", "source", "target", "encoder", "quality", "tags", "aliases", "created", "author",
-    "models", "captions", "parents", "tokens", "dim", "size", "fault",
-)  # fmt: skip
+BEYOND_US = {  # the low byte of an error code: not damage, and throwing the index away would not help
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM,
+}  # fmt: skip
 
 TABLES = f"""
 CREATE TABLE {{s}}.folder(name TEXT PRIMARY KEY, mtime INTEGER) WITHOUT ROWID;
 CREATE TABLE {{s}}.leaf(id INTEGER PRIMARY KEY, name TEXT, encoder TEXT, mtime INTEGER,
     UNIQUE(name, encoder));
-CREATE TABLE {{s}}.entry(id INTEGER PRIMARY KEY AUTOINCREMENT, leaf INTEGER, head INTEGER, stamp INTEGER,
+CREATE TABLE {{s}}.entry(id INTEGER PRIMARY KEY AUTOINCREMENT,
+    leaf INTEGER, head INTEGER, stamp INTEGER, recorded TEXT,
     {", ".join(COLUMNS)}, crc INTEGER);
 CREATE UNIQUE INDEX {{s}}.entry_place ON entry(leaf, version);
 CREATE INDEX {{s}}.entry_head ON entry(name, encoder, version) WHERE head;
@@ -50,10 +49,6 @@ CREATE INDEX {{s}}.entry_fault ON entry(fault) WHERE fault IS NOT NULL;
 CREATE VIRTUAL TABLE {{s}}.words USING fts5(title, captions, content='', detail=column);
 PRAGMA {{s}}.user_version={SCHEMA};
 """
-
-
-class IndexDamaged(Exception):
-    """The index says something that cannot be: throw it away and make it again."""
 
 
 def index_path(layer: Layer) -> Path:
@@ -98,9 +93,9 @@ def _attach(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
                 connection.execute(f"SELECT count(*) FROM {schema}.leaf")
                 return
             break
-        except sqlite3.OperationalError:  # locked, read-only, full
-            break
-        except (sqlite3.DatabaseError, IndexDamaged):
+        except (sqlite3.DatabaseError, IndexDamaged) as fault:
+            if getattr(fault, "sqlite_errorcode", 0) & 0xFF in BEYOND_US:
+                break
             discard(layer)
         except OSError:
             break
@@ -225,7 +220,7 @@ def _bring_up_leaf(
             return
         with os.scandir(folder) as entries:
             found = {
-                int(match.group(1)): entry.stat()
+                int(match.group(1)): entry.stat(follow_symlinks=False)
                 for entry in entries
                 if (match := VERSION_FILE.fullmatch(entry.name)) and int(match.group(1))
             }
@@ -238,20 +233,18 @@ def _bring_up_leaf(
     else:
         insert = f"INSERT INTO {schema}.leaf(name, encoder, mtime) VALUES (?, ?, ?)"
         leaf = int(connection.execute(insert, (name, encoder, remembered)).lastrowid or 0)
-    labels = _Labels(layer, name, encoder)
+    labels = Labels(layer, name, encoder)
     rows = connection.execute(
-        f"SELECT version, id, stamp, tags, aliases FROM {schema}.entry WHERE leaf=?", (leaf,)
+        f"SELECT version, id, stamp, tags, aliases, recorded FROM {schema}.entry WHERE leaf=?", (leaf,)
     )
     present = {version: rest for version, *rest in rows}
-    for version, (row, stamp, tags, aliases) in present.items():
+    for version, (row, stamp, tags, aliases, recorded) in present.items():
         status = found.get(version)
-        own_tags = json.loads(tags or "[]")
         if (
             status
             and stamp == _stamp(status)
-            and aliases == _json(labels.aliases(version))
-            and labels.tags(version, own_tags) == own_tags
-            and not labels.untouched(version, own_tags)
+            and aliases == to_json(labels.aliases(version))
+            and tags == to_json(labels.tags(version, json.loads(recorded)))
         ):
             del found[version]
         else:
@@ -266,35 +259,8 @@ def _bring_up_leaf(
     )
 
 
-class _Labels:
-    """Aliases and tags of one name and encoder; a damaged side file counts as empty (verify names it)."""
-
-    def __init__(self, layer: Layer, name: str, encoder: str) -> None:
-        self.by_version: dict[int, list[str]] = {}
-        self.changed: dict[str, list[str]] = {}
-        with contextlib.suppress(DirectionsError):
-            for alias, version in sorted(layer.aliases(name, encoder).items()):
-                self.by_version.setdefault(version, []).append(alias)
-        with contextlib.suppress(DirectionsError):
-            self.changed = layer.tags(name, encoder)
-
-    def aliases(self, version: int) -> list[str]:
-        return self.by_version.get(version, [])
-
-    def tags(self, version: int, recorded: list[str]) -> list[str]:
-        return self.changed.get(str(version), recorded)
-
-    def untouched(self, version: int, shown: list[str]) -> bool:
-        """Whether an entry shows tags that may come from a side file which has since lost them."""
-        return str(version) not in self.changed and bool(shown)
-
-
 def _stamp(status: os.stat_result) -> int:
     return hash((status.st_mtime_ns, status.st_size, status.st_ino))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _insert(
@@ -303,68 +269,28 @@ def _insert(
     leaf: int,
     place: VersionPath,
     status: os.stat_result,
-    labels: _Labels,
+    labels: Labels,
 ) -> None:
     values: dict[str, Any] = dict.fromkeys(COLUMNS)
     values |= {"name": place.name, "version": place.version, "encoder": place.encoder, "size": status.st_size}
-    values |= {"tags": "[]", "aliases": _json(labels.aliases(place.version))}
-    words = ("", "")
+    values |= {"tags": "[]", "aliases": to_json(labels.aliases(place.version))}
+    words, recorded = ("", ""), "[]"
     try:
         with open(place.path, "rb") as file:
             header = read_header(file, place.path)
         check_place(header.record, place, place.path)
-        words = _describe(values, header.record, labels)
+        recorded = to_json(header.record.get("tags") or [])
+        words = describe(values, header.record, labels)
         values["tokens"], values["dim"] = header.shapes["direction"]
     except FileNotFoundError:
         return
     except (DamagedFile, OSError) as fault:
         values["fault"] = str(fault)
     row = [values[column] for column in COLUMNS]
-    marks = ", ".join("?" * (len(row) + 4))
-    columns = f"leaf, head, stamp, {', '.join(COLUMNS)}, crc"
+    marks = ", ".join("?" * (len(row) + 5))
+    columns = f"leaf, head, stamp, recorded, {', '.join(COLUMNS)}, crc"
     insert = f"INSERT INTO {schema}.entry({columns}) VALUES ({marks})"
-    cursor = connection.execute(insert, (leaf, 0, _stamp(status), *row, _check(row)))
+    cursor = connection.execute(insert, (leaf, 0, _stamp(status), recorded, *row, row_check(row)))
     if values["fault"] is None:
         insert = f"INSERT INTO {schema}.words(rowid, title, captions) VALUES (?, ?, ?)"
         connection.execute(insert, (cursor.lastrowid, *words))
-
-
-def _describe(values: dict[str, Any], record: dict[str, Any], labels: _Labels) -> tuple[str, str]:
-    """Fill the columns from a record; the words to search by: of the names and tags, and of the captions."""
-    captions = record.get("captions") or {}
-    texts = [text for side in ("source", "target") for text in captions.get(side) or []]
-    tags = labels.tags(values["version"], record.get("tags") or [])
-    values |= {
-        "source": record.get("source", ""),
-        "target": record.get("target", ""),
-        "quality": headline(record.get("quality") or {}),
-        "tags": _json(tags),
-        "created": record.get("created", ""),
-        "author": record.get("author", ""),
-        "models": (record.get("models") or {}).get("name", ""),
-        "captions": len(texts),
-        "parents": _json([parents_text([parent]) for parent in record.get("parents") or []]),
-    }
-    title = [values["name"], values["source"], values["target"], *tags, *labels.aliases(values["version"])]
-    return " ".join(title), " ".join(dict.fromkeys(" ".join(texts).split()))
-
-
-def headline(quality: dict[str, Any]) -> float | None:
-    """The one figure that the catalog shows: `score`, else `agreement`, else the first number there is."""
-    numbers = {k: v for k, v in quality.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    for key in ("score", "agreement", *sorted(numbers)):
-        if key in numbers:
-            return float(numbers[key])
-    return None
-
-
-def _check(row: list[Any]) -> int:
-    return crc32(repr(row).encode(errors="surrogatepass"))
-
-
-def checked_row(row: tuple[Any, ...]) -> dict[str, Any]:
-    """A row of COLUMNS and its checksum as a mapping; raises IndexDamaged when they disagree."""
-    *values, crc = row
-    if _check(values) != crc:
-        raise IndexDamaged("a row")
-    return dict(zip(COLUMNS, values, strict=True))

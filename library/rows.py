@@ -1,0 +1,87 @@
+"""What the index keeps of a version: the columns that the catalog shows, and the words to search by."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+from zlib import crc32
+
+from library.errors import DirectionsError
+from library.expressions import parents_text
+from library.layer import Layer
+
+__all__ = ["COLUMNS", "IndexDamaged", "Labels", "checked_row", "describe", "headline", "row_check", "to_json"]
+
+COLUMNS = (
+    "name", "version", "source", "target", "encoder", "quality", "tags", "aliases", "created", "author",
+    "models", "captions", "parents", "tokens", "dim", "size", "fault",
+)  # fmt: skip
+
+
+class IndexDamaged(Exception):
+    """The index says something that cannot be: throw it away and make it again."""
+
+
+class Labels:
+    """Aliases and tags of one name and encoder; a damaged side file counts as empty (verify names it)."""
+
+    def __init__(self, layer: Layer, name: str, encoder: str) -> None:
+        self.by_version: dict[int, list[str]] = {}
+        self.changed: dict[str, list[str]] = {}
+        with contextlib.suppress(DirectionsError):
+            for alias, version in sorted(layer.aliases(name, encoder).items()):
+                self.by_version.setdefault(version, []).append(alias)
+        with contextlib.suppress(DirectionsError):
+            self.changed = layer.tags(name, encoder)
+
+    def aliases(self, version: int) -> list[str]:
+        return self.by_version.get(version, [])
+
+    def tags(self, version: int, recorded: list[str]) -> list[str]:
+        return self.changed.get(str(version), recorded)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def describe(values: dict[str, Any], record: dict[str, Any], labels: Labels) -> tuple[str, str]:
+    """Fill the columns from a record; the words to search by: of the names and tags, and of the captions."""
+    captions = record.get("captions") or {}
+    texts = [text for side in ("source", "target") for text in captions.get(side) or []]
+    tags = labels.tags(values["version"], record.get("tags") or [])
+    values |= {
+        "source": record.get("source", ""),
+        "target": record.get("target", ""),
+        "quality": headline(record.get("quality") or {}),
+        "tags": to_json(tags),
+        "created": record.get("created", ""),
+        "author": record.get("author", ""),
+        "models": (record.get("models") or {}).get("name", ""),
+        "captions": len(texts),
+        "parents": to_json([parents_text([parent]) for parent in record.get("parents") or []]),
+    }
+    title = [values["name"], values["source"], values["target"], *tags, *labels.aliases(values["version"])]
+    return " ".join(title), " ".join(dict.fromkeys(" ".join(texts).split()))
+
+
+def headline(quality: dict[str, Any]) -> float | None:
+    """The one figure that the catalog shows: `score`, else `agreement`, else the first number there is."""
+    numbers = {k: v for k, v in quality.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    for key in ("score", "agreement", *sorted(numbers)):
+        if key in numbers:
+            return float(numbers[key])
+    return None
+
+
+def row_check(row: list[Any]) -> int:
+    return crc32(repr(row).encode(errors="surrogatepass"))
+
+
+def checked_row(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of COLUMNS and its checksum as a mapping; raises IndexDamaged when they disagree."""
+    *values, crc = row
+    if row_check(values) != crc:
+        raise IndexDamaged("a row")
+    return dict(zip(COLUMNS, values, strict=True))

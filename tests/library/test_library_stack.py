@@ -1,0 +1,129 @@
+"""A personal library over read-only ones: a search path."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from library import Direction, Library
+from library.catalog import Query, select
+from library.errors import AmbiguousDirection, EncoderMismatch, StorageError
+from library.labels import change_tags, set_alias
+from library.settings import STARTER
+from library.upkeep import plan_removal
+
+Make = Callable[..., Direction]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, make: Make) -> Path:
+    """A shared library: cat2dog@1, cat2dog@2, day2winter@1."""
+    below = Library(tmp_path / "shared", search_path=())
+    for seed, name in enumerate(("cat2dog", "cat2dog", "day2winter")):
+        below.save(make(name, seed=seed))
+    return below.path
+
+
+@pytest.fixture
+def stacked(tmp_path: Path, shared: Path) -> Library:
+    return Library(tmp_path / "own", search_path=[shared])
+
+
+def test_what_lies_below_is_seen(stacked: Library) -> None:
+    assert list(stacked) == ["cat2dog", "day2winter"]
+    assert stacked.load("cat2dog").version == 2
+    assert [e.ref for e in select(stacked, Query()).entries] == ["cat2dog@2", "day2winter@1"]
+    assert not stacked.path.exists(), "reading makes nothing"
+
+
+def test_a_save_takes_a_number_that_is_free_in_all(stacked: Library, shared: Path, make: Make) -> None:
+    before = stacked.load("cat2dog@2").record["sha256"]
+    assert stacked.save(make(seed=9)).ref == "cat2dog@3"
+    assert stacked.load("cat2dog@2").record["sha256"] == before
+    assert [v.version for v in stacked.versions("cat2dog")] == [1, 2, 3]
+    assert [v.version for v in Library(shared, search_path=()).versions("cat2dog")] == [1, 2]
+    page = select(stacked, Query())
+    assert [e.ref for e in page.entries] == ["cat2dog@3", "day2winter@1"] and page.total == 2
+    every = select(stacked, Query(all_versions=True))
+    assert [e.ref for e in every.entries] == ["cat2dog@3", "cat2dog@2", "cat2dog@1", "day2winter@1"]
+
+
+def test_the_upper_one_wins_where_both_have_a_number(stacked: Library, shared: Path, make: Make) -> None:
+    own = Library(stacked.path, search_path=())
+    own.save(make(seed=7, record={"tags": ["mine"]}))
+    assert stacked.load("cat2dog@1").record["tags"] == ["mine"]
+    every = select(stacked, Query(all_versions=True)).entries
+    assert [(e.ref, e.tags) for e in every[:2]] == [("cat2dog@2", []), ("cat2dog@1", ["mine"])]
+    assert select(stacked, Query(tags=("mine",))).entries == [], "its latest version is the shared one"
+    assert len(list(stacked.walk())) == 3 and len(stacked.catalog()) == 3
+
+
+def test_what_lies_below_is_not_changed(stacked: Library) -> None:
+    hint = "directions compose cat2dog@2 --name cat2dog"
+    for change in (
+        lambda: set_alias(stacked, "cat2dog", "blessed"),
+        lambda: change_tags(stacked, "cat2dog", add=["x"]),
+        lambda: plan_removal(stacked, ["cat2dog@2"]),
+    ):
+        with pytest.raises(StorageError, match="read-only library") as refused:
+            change()
+        assert hint in str(refused.value)
+
+
+def test_removing_a_name_leaves_what_lies_below(stacked: Library, make: Make) -> None:
+    stacked.save(make(seed=9))
+    plan = plan_removal(stacked, ["cat2dog"])
+    assert [v.ref for v in plan.versions] == ["cat2dog@3"]
+    plan.execute()
+    assert stacked.load("cat2dog").version == 2
+    assert stacked.save(make(seed=10)).ref == "cat2dog@4", "a number is used once"
+
+
+def test_aliases_are_seen_from_above(stacked: Library, shared: Path) -> None:
+    set_alias(Library(shared, search_path=()), "cat2dog@1", "blessed")
+    assert stacked.load("cat2dog@blessed").version == 1
+
+
+def test_search_path_of_the_environment(
+    shared: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = Library(tmp_path / "more", search_path=())
+    more.save(make("horse2zebra"))
+    monkeypatch.setenv("DIRECTIONS_PATH", f"{shared}:{more.path}")
+    library = Library(tmp_path / "own")
+    assert [layer.folder for layer in library.layers] == [tmp_path / "own", shared, more.path, STARTER]
+    assert {"cat2dog", "day2winter", "horse2zebra"} <= set(library)
+
+
+def test_the_config_file_names_folders(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'library = "{tmp_path}/mine"\nsearch_path = ["{shared}"]\n')
+    monkeypatch.setenv("DIRECTIONS_CONFIG", str(config))
+    monkeypatch.delenv("DIRECTIONS_LIBRARY")
+    assert [layer.folder for layer in Library().layers][:2] == [tmp_path / "mine", shared]
+    assert Library(tmp_path / "given").path == tmp_path / "given"
+    monkeypatch.setenv("DIRECTIONS_LIBRARY", str(tmp_path / "environment"))
+    assert Library().path == tmp_path / "environment"
+
+
+def test_two_encoders_of_one_name(stacked: Library, shared: Path, make: Make) -> None:
+    stacked.save(make(encoder="clip-large-00000000"))
+    assert stacked.load("cat2dog").encoder == "clip-large-00000000", "one's own comes first"
+    assert stacked.load("cat2dog@2").encoder == "clip-tiny-1a2b3c4d", "only one of them has a version 2"
+    below = Library(shared, search_path=())
+    below.save(make(encoder="clip-large-00000000"))
+    with pytest.raises(
+        AmbiguousDirection, match="clip-large-00000000, clip-tiny-1a2b3c4d; name one with --encoder"
+    ):
+        below.load("cat2dog")
+    assert below.load("cat2dog", encoder="clip-tiny-1a2b3c4d").version == 2
+
+
+def test_a_declared_direction_serves_its_model_set(library: Library, make: Make) -> None:
+    library.save(make(encoder="sd-1.4", record={"declared": True, "models": {"name": "sd-1.4"}}))
+    library.save(make("day2winter", seed=1, encoder="clip-vit-l-00000000"))
+    with pytest.raises(EncoderMismatch):
+        library.load("cat2dog", encoder="clip-vit-l-00000000")
+    both = library.resolve("cat2dog + day2winter", encoder="clip-vit-l-00000000", models="sd-1.4")
+    assert both.encoder == "clip-vit-l-00000000" and both.record["declared"] is True
+    assert library.load("cat2dog", encoder=["clip-vit-l-00000000", "sd-1.4"]).encoder == "sd-1.4"
