@@ -1,0 +1,44 @@
+"""Discovery: two concepts in words become a direction in a text encoder's embedding space.
+
+    from directions import discover
+    direction = discover("cat", "dog")                      # the embedded models, 200 captions a side
+    direction = discover("cat", "dog", models="sd-1.5")     # Flan-T5 XL and Stable Diffusion's text encoder
+
+Nothing heavy is imported until one of the names is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from directions.discover import Discovery, discover
+    from directions.errors import DiscoveryError
+    from directions.pairs import discover_pairs
+    from directions.rebuild import rebuild
+    from directions.settings import Settings
+
+__all__ = ["Discovery", "DiscoveryError", "Settings", "discover", "discover_pairs", "rebuild"]
+
+HOMES = {
+    "Discovery": "directions.discover",
+    "DiscoveryError": "directions.errors",
+    "Settings": "directions.settings",
+    "discover": "directions.discover",
+    "discover_pairs": "directions.pairs",
+    "rebuild": "directions.rebuild",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,116 @@
+"""What is kept between runs: captions that a model wrote, and the moments of embedded captions.
+
+So one concept is written and embedded once, and N concepts make N² directions. Files are named by a hash of
+everything that decides their content; one that is damaged is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from directions.captions import Captions
+
+if TYPE_CHECKING:
+    from directions.embed import Moments
+
+__all__ = ["Cache", "cache_folder", "key_of", "model_stamp"]
+
+FORMAT = 1
+WEIGHT_ENDINGS = (".safetensors", ".bin", ".json", ".model")
+
+
+def cache_folder() -> Path:
+    """`DIRECTIONS_CACHE`, `cache` in the config file, or the user's cache folder; it may not exist yet."""
+    from library.settings import APPLICATION, setting
+
+    folder = setting("cache", "DIRECTIONS_CACHE")
+    if folder is None:
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_dir(APPLICATION, appauthor=False)) / "concepts"
+    return Path(folder).expanduser().absolute()
+
+
+def key_of(what: Mapping[str, Any]) -> str:
+    """A file name made of everything that decides a file's content."""
+    text = json.dumps({"format": FORMAT, **what}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def model_stamp(where: str) -> str:
+    """What changes when a model changes: sizes and times of a local folder's files; a hub id stands for itself."""
+    folder = Path(where)
+    if not folder.is_dir():
+        return where
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_ENDINGS)
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return f"{folder.resolve()} {stamps}"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of results; None for no cache. A folder that cannot be written to is no failure."""
+
+    folder: Path | None
+
+    def captions(self, key: str) -> Captions | None:
+        """Captions kept under `key`, or None."""
+        try:
+            values = json.loads(self._read(key, "json") or "null")
+            return None if values is None else Captions(**{**values, "texts": tuple(values["texts"])})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def keep_captions(self, key: str, captions: Captions) -> None:
+        self._write(key, "json", json.dumps(asdict(captions), ensure_ascii=False).encode())
+
+    def moments(self, key: str, shape: tuple[int, int]) -> Moments | None:
+        """Moments of `[tokens, dim]` embeddings kept under `key`, or None."""
+        from directions.embed import BLOCKS, Moments
+
+        data = self._read(key, "moments")
+        sizes = (BLOCKS * shape[0] * shape[1], shape[0] * shape[1])
+        if data is None or len(data) != 8 * (1 + sum(sizes)):
+            return None
+        values = np.frombuffer(data[8:], dtype="<f8").astype(np.float64)
+        blocks, squares = values[: sizes[0]].reshape(BLOCKS, *shape), values[sizes[0] :].reshape(shape)
+        return Moments(int.from_bytes(data[:8], "little"), blocks, squares)
+
+    def keep_moments(self, key: str, moments: Moments) -> None:
+        parts = (moments.blocks, moments.squares)
+        data = b"".join(part.astype("<f8", order="C", copy=False).tobytes() for part in parts)
+        self._write(key, "moments", moments.count.to_bytes(8, "little") + data)
+
+    def _read(self, key: str, kind: str) -> bytes | None:
+        """The content under `key` if its digest, the first 32 bytes, is right."""
+        if self.folder is None:
+            return None
+        try:
+            data = (self.folder / f"{key}.{kind}").read_bytes()
+        except OSError:
+            return None
+        return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
+
+    def _write(self, key: str, kind: str, data: bytes) -> None:
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(data).digest() + data)
+                os.replace(temporary, self.folder / f"{key}.{kind}")
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)

@@ -1,0 +1,169 @@
+"""Loading: the one module of this package that turns a location into models. Everything else is given them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from directions.errors import BadSetting, ModelUnavailable
+
+if TYPE_CHECKING:
+    from zoo.registry import ModelSet
+
+__all__ = ["Encoder", "Knowledge", "Writer", "knowledge_of", "load_encoder", "load_writer", "pick_device"]
+
+CONCEPTS_FILE = "concepts.json"
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A Stable Diffusion text encoder with its tokenizer, ready to use.
+
+    id: see `zoo.fingerprint`. Texts become `[tokens, dim]`, padded to the tokenizer's `model_max_length`.
+    """
+
+    text_encoder: Any
+    tokenizer: Any
+    clip_skip: int | None = None
+    revision: str | None = None
+
+    @cached_property
+    def id(self) -> str:
+        from zoo.fingerprint import encoder_id
+
+        return encoder_id(self.text_encoder, self.tokenizer, self.clip_skip)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(tokens, dim)`."""
+        return int(self.tokenizer.model_max_length), int(self.text_encoder.config.hidden_size)
+
+    @property
+    def precision(self) -> str:
+        """The dtype that it computes in: "float32"."""
+        return str(next(self.text_encoder.parameters()).dtype).removeprefix("torch.")
+
+    def fits(self, text: str) -> bool:
+        """Whether the whole text is read, none of it cut off."""
+        from zoo.text import token_count
+
+        return token_count(text, self.tokenizer) <= self.shape[0]
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a captions model says about itself in `concepts.json`; a model without that file says nothing."""
+
+    concepts: tuple[str, ...] = ()
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model that writes captions. seq2seq: answers a prompt (T5); otherwise it continues one."""
+
+    model: Any
+    tokenizer: Any
+    seq2seq: bool
+    name: str
+    knowledge: Knowledge = field(default_factory=Knowledge)
+
+
+def load_encoder(
+    models: ModelSet, precision: str = "float32", clip_skip: int | None = None, device: str | None = None
+) -> Encoder:
+    """The text encoder of a diffusers folder or hub id; raises ModelUnavailable, BadSetting."""
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    where, revision = models.diffusion, models.revision
+    what = "the text encoder"
+    tokenizer = _load(
+        lambda: CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", revision=revision), what, where
+    )
+    text_encoder = _load(
+        lambda: CLIPTextModel.from_pretrained(
+            where, subfolder="text_encoder", revision=revision, dtype=getattr(torch, precision)
+        ),
+        what,
+        where,
+    )
+    layers = text_encoder.config.num_hidden_layers
+    if clip_skip is not None and clip_skip >= layers:
+        raise BadSetting(f"clip_skip is {clip_skip}; the text encoder of {where} has {layers} layers")
+    commit = getattr(text_encoder.config, "_commit_hash", None) or revision
+    text_encoder = text_encoder.to(pick_device(device)).eval().requires_grad_(False)
+    return Encoder(text_encoder, tokenizer, clip_skip or None, commit)
+
+
+def load_writer(where: str, precision: str = "float32", device: str | None = None) -> Writer:
+    """The language model of a local folder or hub id: seq2seq (T5) or causal; raises ModelUnavailable."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    what = "the captions model"
+    config = _load(lambda: AutoConfig.from_pretrained(where), what, where)
+    seq2seq = bool(config.is_encoder_decoder)
+    kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    tokenizer = _load(lambda: AutoTokenizer.from_pretrained(where), what, where)
+    model = _load(lambda: kind.from_pretrained(where, dtype=getattr(torch, precision)), what, where)
+    model = model.to(pick_device(device)).eval().requires_grad_(False)
+    return Writer(model, tokenizer, seq2seq, where, knowledge_of(where))
+
+
+def knowledge_of(where: str) -> Knowledge:
+    """What a local captions folder says that it knows: a list of concepts, or `{"concepts", "prompt"}`."""
+    path = Path(where) / CONCEPTS_FILE
+    if not path.is_file():
+        return Knowledge()
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(stated, list):
+            stated = {"concepts": stated}
+        return Knowledge(tuple(map(str, stated["concepts"])), stated.get("prompt"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise ModelUnavailable(
+            f"{path} cannot be read: expected a JSON list of the concepts that the model knows ({fault})"
+        ) from fault
+
+
+def pick_device(device: str | None = None) -> str:
+    """`device`, or the best there is: cuda, mps, cpu. Raises BadSetting for one that is not there."""
+    import torch
+
+    if device is None:
+        mps = torch.backends.mps.is_available()
+        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as fault:
+        raise BadSetting(f"device {device!r} is not there: {str(fault).splitlines()[0]}") from fault
+    return device
+
+
+def _load(call: Callable[[], Loaded], what: str, where: str) -> Loaded:
+    """Call a `from_pretrained`; whatever goes wrong becomes one line that says what to do."""
+    try:
+        return call()
+    except KeyboardInterrupt:
+        raise
+    except (OSError, ValueError, RuntimeError, TypeError, ImportError, AttributeError, KeyError) as fault:
+        raise ModelUnavailable(_explain(fault, what, where)) from fault
+
+
+def _explain(fault: Exception, what: str, where: str) -> str:
+    flag = "--models" if "encoder" in what else "--captions-model"
+    first = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+    if Path(where).is_dir():
+        return f"{what} in {where} cannot be loaded: {first}"
+    if Path(where).is_absolute() or where.startswith((".", "~")):
+        return f"{what} was looked for in {where}, and there is no such folder; name another with {flag}"
+    return (
+        f"{what} {where} is neither in the cache of this machine nor reachable; either fetch it where there is "
+        f"a network (hf download {where}), or name a local folder with {flag} ({type(fault).__name__}: {first})"
+    )

@@ -1,0 +1,252 @@
+"""How good a direction is, in figures. Pure arithmetic on moments; every figure is defined where it is made.
+
+Notation: d is the direction, n captions a side; S² and T² are the summed variances of the source and target
+captions' embeddings (for paired captions: of their differences, in place of S² + T²). A direction from other
+captions of the same kind would differ from d by noise of expected squared length S²/n + T²/n; what remains of
+|d|² without that is the signal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from directions.captions import Captions
+from directions.embed import BLOCKS, Floats, Moments
+
+__all__ = ["SETTLED", "Quality", "agreement", "convergence", "cosine", "measure", "nearest", "noise", "share_on_concept"]
+
+SETTLED = 0.99  # cosine at which a direction counts as arrived
+SPLITS = 200
+REPLICATES = 1000
+CURVE = (1, 2, 4, 8, 16, 32)  # blocks
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The figures of one direction.
+
+    agreement: split-half cosine, the mean over 200 random halvings of the captions of the cosine between the
+    directions of the two halves; None with fewer than two captions a side. interval: 95%, bootstrap.
+    accuracy: expected cosine to the direction that endless captions would give, √(signal / |d|²).
+    curve: [[captions, mean cosine to d]…]; flattens_at: where it first reaches 0.99, interpolated.
+    enough: captions a side for an accuracy of 0.99; None if no number would do.
+    separation: √signal over the root mean of S² and T²; apart: the same of |d| itself, its upper bound.
+    energy: share of |d|² at each token position. on_concept: share of candidates naming the concept, source
+    and target; duplicates: share that repeated another. word_swap: cosine to the difference of "a dog" and "a
+    cat" alone. nearest: for each concept, the known concepts nearest to it as words, centred on their mean.
+    """
+
+    agreement: float | None
+    interval: tuple[float, float] | None
+    accuracy: float
+    curve: tuple[tuple[int, float], ...]
+    flattens_at: int | None
+    enough: int | None
+    separation: float
+    apart: float
+    energy: tuple[float, ...]
+    on_concept: tuple[float, float]
+    duplicates: tuple[float, float]
+    word_swap: float | None = None
+    nearest: Mapping[str, tuple[tuple[str, float], ...]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, rounded to six digits, for the record."""
+        return {key: _rounded(value) for key, value in asdict(self).items()}
+
+
+def measure(source: Moments, target: Moments, captions: tuple[Captions, Captions], paired: bool) -> Quality:
+    """Every figure that follows from the captions and their moments."""
+    direction = target.mean - source.mean
+    length = float(np.vdot(direction, direction))
+    per_caption, expected = noise(source, target, paired)
+    signal = max(length - expected, 0.0)
+    agreed = agreement(source, target, paired)
+    curve = convergence(source, target, paired)
+    scale = math.sqrt((source.spread**2 + target.spread**2) / 2)
+    energy = (direction**2).sum(axis=1) / (length or 1.0)
+    return Quality(
+        agreement=agreed[0] if agreed else None,
+        interval=agreed[1] if agreed else None,
+        accuracy=math.sqrt(signal / length) if length else 0.0,
+        curve=curve,
+        flattens_at=_flattens(curve),
+        enough=enough(signal, per_caption),
+        separation=math.sqrt(signal) / scale if scale else math.inf if signal else 0.0,
+        apart=math.sqrt(length) / scale if scale else math.inf if length else 0.0,
+        energy=tuple(map(float, energy)),
+        on_concept=(share_on_concept(captions[0]), share_on_concept(captions[1])),
+        duplicates=(_share(captions[0], "duplicates"), _share(captions[1], "duplicates")),
+    )
+
+
+def noise(source: Moments, target: Moments, paired: bool) -> tuple[float, float]:
+    """The variance a caption (S² + T²) and the expected squared error of d (S²/n + T²/m); float64.
+
+    Unbiased; for paired captions both come from the differences' variance between blocks.
+    """
+    if paired:
+        sizes = source.sizes
+        used = sizes > 0
+        if used.sum() < 2:
+            return 0.0, 0.0
+        gaps = (target.blocks - source.blocks)[used] / sizes[used][:, None, None]
+        gaps = gaps - (target.mean - source.mean)
+        between = float((sizes[used] * np.einsum("bij,bij->b", gaps, gaps)).sum() / (used.sum() - 1))
+        return between, between / source.count
+    variances = [side.spread**2 * side.count / max(side.count - 1, 1) for side in (source, target)]
+    return sum(variances), variances[0] / source.count + variances[1] / target.count
+
+
+def enough(signal: float, per_caption: float) -> int | None:
+    """Captions a side with which the expected cosine to the true direction is SETTLED; None if none would do."""
+    if signal <= 0:
+        return None
+    wanted = SETTLED**2 / (1 - SETTLED**2)
+    return max(1, math.ceil(per_caption * wanted / signal))
+
+
+class _Blocks:
+    """Directions made of some of the blocks, as weights on block sums, compared through their Gram matrix."""
+
+    def __init__(self, source: Moments, target: Moments, paired: bool) -> None:
+        rows = np.concatenate([source.blocks, target.blocks]).reshape(2 * BLOCKS, -1)
+        self.gram = rows @ rows.T
+        self.sizes = (source.sizes, target.sizes)
+        self.used = [np.flatnonzero(sizes) for sizes in self.sizes]
+        self.paired = paired
+
+    @property
+    def fewest(self) -> int:
+        """Blocks in use on the side that has fewer."""
+        return min(len(used) for used in self.used)
+
+    def shuffled(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """The blocks of each side in a random order, the same for both sides of paired captions."""
+        if self.paired:
+            order = rng.permutation(self.used[0])
+            return [order, order]
+        return [rng.permutation(used) for used in self.used]
+
+    def weights(self, chosen: list[NDArray[np.int64]]) -> Floats:
+        """The weights [2·BLOCKS] of the direction made of these blocks of source and target."""
+        weights = np.zeros(2 * BLOCKS)
+        for side, (blocks, sign) in enumerate(zip(chosen, (-1.0, 1.0), strict=True)):
+            np.add.at(weights, side * BLOCKS + blocks, sign / self.sizes[side][blocks].sum())
+        return weights
+
+    def cosine(self, one: Floats, other: Floats) -> float:
+        """Between two directions given as weights; 0 if either is zero."""
+        lengths = (one @ self.gram @ one) * (other @ self.gram @ other)
+        return float(one @ self.gram @ other / math.sqrt(lengths)) if lengths > 0 else 0.0
+
+
+def agreement(
+    source: Moments, target: Moments, paired: bool = False
+) -> tuple[float, tuple[float, float]] | None:
+    """The split-half cosine and its 95% interval; None with fewer than two captions on a side.
+
+    The interval is the spread of 1000 replicates, each a random halving with every half's blocks drawn again
+    with replacement, moved so that its mean lies on the figure.
+    """
+    blocks = _Blocks(source, target, paired)
+    if blocks.fewest < 2:
+        return None
+    rng = np.random.default_rng(0)
+
+    def halved(again: bool) -> float:
+        halves: list[list[NDArray[np.int64]]] = [[], []]
+        for order in blocks.shuffled(rng):
+            for half, part in zip(halves, (order[: len(order) // 2], order[len(order) // 2 :]), strict=True):
+                half.append(part)
+        if again:
+            halves = [_drawn_again(half, rng, paired) for half in halves]
+        return blocks.cosine(blocks.weights(halves[0]), blocks.weights(halves[1]))
+
+    mean = float(np.mean([halved(False) for _ in range(SPLITS)]))
+    replicates = np.array([halved(True) for _ in range(REPLICATES)])
+    low, high = np.percentile(replicates - replicates.mean(), [2.5, 97.5])
+    return mean, (max(-1.0, mean + float(low)), min(1.0, mean + float(high)))
+
+
+def _drawn_again(
+    half: list[NDArray[np.int64]], rng: np.random.Generator, paired: bool
+) -> list[NDArray[np.int64]]:
+    drawn = [rng.choice(part, len(part)) for part in half]
+    return [drawn[0], drawn[0]] if paired else drawn
+
+
+def convergence(source: Moments, target: Moments, paired: bool = False) -> tuple[tuple[int, float], ...]:
+    """(captions a side, mean cosine to the whole direction) for random subsets of 1/32, 1/16 … of the captions."""
+    blocks = _Blocks(source, target, paired)
+    rng = np.random.default_rng(0)
+    whole = blocks.weights(blocks.used)
+    points: list[tuple[int, float]] = []
+    for share in CURVE:
+        if share >= blocks.fewest:
+            break
+        cosines = []
+        for _ in range(SPLITS // 4):
+            orders = [
+                order[: max(1, round(len(order) * share / blocks.fewest))] for order in blocks.shuffled(rng)
+            ]
+            cosines.append(blocks.cosine(blocks.weights(orders), whole))
+        points.append((max(1, round(min(source.count, target.count) * share / blocks.fewest)), float(np.mean(cosines))))
+    return (*points, (min(source.count, target.count), blocks.cosine(whole, whole)))
+
+
+def _flattens(curve: tuple[tuple[int, float], ...]) -> int | None:
+    """The captions at which the curve first reaches SETTLED, between two points linearly in log n."""
+    for (few, low), (many, high) in zip(((1, -1.0), *curve), curve, strict=False):
+        if high >= SETTLED:
+            if low <= -1 or few == many:
+                return many
+            part = (SETTLED - low) / (high - low)
+            return math.ceil(math.exp(math.log(few) + part * (math.log(many) - math.log(few))) - 1e-9)
+    return None
+
+
+def nearest(
+    concept: Floats, known: Mapping[str, Floats], count: int = 3
+) -> tuple[tuple[str, float], ...]:
+    """The known concepts whose embeddings [tokens, dim] are nearest by cosine, all centred on the known mean."""
+    if len(known) < 3:
+        return ()
+    centre = np.mean(list(known.values()), axis=0)
+    found = [(name, cosine(concept - centre, value - centre)) for name, value in known.items()]
+    return tuple(sorted(found, key=lambda pair: (-pair[1], pair[0]))[:count])
+
+
+def cosine(one: Floats, other: Floats) -> float:
+    """Of the angle between two arrays of one shape; 0 if either is zero."""
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.vdot(one, other)) / lengths if lengths else 0.0
+
+
+def share_on_concept(captions: Captions) -> float:
+    """Of all candidates that were not empty, the share that named the concept."""
+    said = captions.drawn - captions.empty
+    return 1 - (captions.off_concept + captions.unnamed) / said if said else 1.0
+
+
+def _share(captions: Captions, reason: str) -> float:
+    return float(getattr(captions, reason)) / captions.drawn if captions.drawn else 0.0
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DIGITS) if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
+
+

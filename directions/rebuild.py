@@ -1,0 +1,70 @@
+"""The same direction for another text encoder, from the captions that its record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from directions.captions import Captions
+from directions.errors import BadCaptions
+from directions.settings import Settings
+
+if TYPE_CHECKING:
+    from directions.discover import Discovery
+    from library.direction import Direction
+
+__all__ = ["rebuild", "settings_of"]
+
+
+def settings_of(direction: Direction) -> Settings:
+    """The settings that a direction was discovered with."""
+    return Settings.from_dict(direction.record.get("generation") or {})
+
+
+def rebuild(direction: Direction, discovery: Discovery) -> Direction:
+    """`direction` for the encoder of `discovery`, not yet saved; its record names what it was rebuilt from.
+
+    For the encoder that it was made for the tensors are the same to the byte; captions that are too long for
+    a new one are left out. Raises BadCaptions for a direction without stored captions.
+    """
+    sides = _sides(direction)
+    settings = settings_of(direction)
+    fits = discovery.encoder.fits
+    if settings.paired:
+        pairs = [pair for pair in zip(*(side.texts for side in sides), strict=True) if all(map(fits, pair))]
+        kept = [tuple(pair[side] for pair in pairs) for side in (0, 1)]
+    else:
+        kept = [tuple(filter(fits, side.texts)) for side in sides]
+    if not all(kept):
+        raise BadCaptions(f"no caption of {direction.ref} is short enough for {discovery.models.name}")
+    sides = (replace(sides[0], texts=kept[0]), replace(sides[1], texts=kept[1]))
+    origin = {"name": direction.name, "version": direction.version, "encoder": direction.encoder}
+    if "sha256" in direction.record:
+        origin["sha256"] = direction.record["sha256"]
+    written = (direction.record.get("models") or {}).get("captions")
+    record: dict[str, Any] = {
+        "captions": {"source": list(kept[0]), "target": list(kept[1])},
+        "generation": {**(direction.record.get("generation") or {}), **discovery.embedding(settings)},
+        "models": discovery.model_record(written),
+        "rebuilt_from": origin,
+        "tags": list(direction.record.get("tags", ())),
+    }
+    return discovery.assemble(direction.name, sides, settings, record)
+
+
+def _sides(direction: Direction) -> tuple[Captions, Captions]:
+    captions: Mapping[str, Any] = direction.record.get("captions") or {}
+    counts: Mapping[str, Any] = (direction.record.get("quality") or {}).get("counts") or {}
+    made = []
+    for key, concept in (("source", direction.source), ("target", direction.target)):
+        texts = tuple(captions.get(key) or ())
+        known = {k: v for k, v in dict(counts.get(key) or {}).items() if k in Captions.__dataclass_fields__}
+        made.append(Captions(concept, texts, **(known or {"drawn": len(texts)})))
+    if not (made[0].texts and made[1].texts):
+        parents = ", ".join(parent["name"] for parent in direction.record.get("parents") or [])
+        why = f"it is a sum of {parents}: rebuild those and compose it again" if parents else (
+            "discover it again: mkdir-direction SOURCE TARGET"
+        )  # fmt: skip
+        raise BadCaptions(f"{direction.ref} holds no captions to be rebuilt from; {why}")
+    return made[0], made[1]

@@ -1,0 +1,79 @@
+"""Captions that a person gives: a text file a side, standard input, or any iterable of strings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from directions.captions import Captions, Sieve, clean
+from directions.errors import BadCaptions
+
+__all__ = ["from_texts", "parallel", "read_captions"]
+
+STDIN = "-"
+
+
+def read_captions(path: str) -> list[str]:
+    """The non-empty lines of a UTF-8 text file, or of standard input for `-`; raises BadCaptions."""
+    try:
+        text = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+        lines = text.decode("utf-8-sig").splitlines()
+    except OSError as fault:
+        raise BadCaptions(f"captions cannot be read from {path}: {(fault.strerror or str(fault)).lower()}") from fault
+    except UnicodeDecodeError as fault:
+        raise BadCaptions(f"{path} is not UTF-8 text (byte {fault.start}); save it as UTF-8") from fault
+    found = [line for line in lines if line.strip()]
+    if not found:
+        where = "standard input" if path == STDIN else path
+        raise BadCaptions(f"{where} holds no captions; expected one a line")
+    return found
+
+
+def from_texts(
+    concept: str, texts: Iterable[str], fits: Callable[[str], bool], count: int | None = None
+) -> Captions:
+    """Given captions, cleaned; the first `count` if that is set. They need not name the concept, but are counted.
+
+    Raises BadCaptions when none is usable.
+    """
+    if isinstance(texts, str):
+        raise BadCaptions(f"captions for {concept!r} are one text; expected a list of captions, or a file")
+    captions = Sieve(concept, fits, require=False).take(texts, count)
+    if not captions.texts:
+        raise BadCaptions(
+            f"none of the {captions.drawn} captions given for {concept!r} is usable "
+            f"({captions.empty} empty, {captions.too_long} too long for the text encoder)"
+        )
+    return captions
+
+
+def parallel(
+    concepts: tuple[str, str],
+    texts: tuple[Iterable[str], Iterable[str]],
+    fits: Callable[[str], bool],
+    count: int | None = None,
+) -> tuple[Captions, Captions]:
+    """Given captions whose line i of both sides belong together; a pair with an unusable half is left out.
+
+    Raises BadCaptions when the sides differ in length or nothing is left.
+    """
+    lines = [[clean(text) for text in side] for side in texts]
+    if len(lines[0]) != len(lines[1]):
+        raise BadCaptions(
+            f"paired captions must be as many on both sides; {concepts[0]!r} has {len(lines[0])} and "
+            f"{concepts[1]!r} {len(lines[1])}"
+        )
+    pairs = list(dict.fromkeys(pair for pair in zip(*lines, strict=True) if all(pair) and all(map(fits, pair))))
+    if not pairs:
+        raise BadCaptions(f"none of the {len(lines[0])} caption pairs is usable")
+    sides = []
+    for side, concept in enumerate(concepts):
+        kept = Sieve(concept, require=False)
+        for pair in pairs[:count]:
+            kept.offer(pair[side])
+        kept_texts = tuple(pair[side] for pair in pairs[:count])
+        result = replace(kept.result, texts=kept_texts, duplicates=0, drawn=len(kept_texts))
+        sides.append(result)
+    return sides[0], sides[1]
