@@ -48,7 +48,7 @@ def key_of(what: Mapping[str, Any]) -> str:
 
 
 def model_stamp(where: str) -> str:
-    """What changes when a model changes: sizes and times of a local folder's files; a hub id stands for itself."""
+    """What changes when a model changes: sizes and times of a local folder's files; a hub id as it is."""
     folder = Path(where)
     if not folder.is_dir():
         return where

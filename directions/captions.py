@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, product
+from itertools import islice
 
 from directions.errors import BadCaptions
 from directions.words import names_concept, swap_concept, with_article
@@ -111,9 +111,7 @@ class Sieve:
         unnamed = 0 if names_concept(text, self.concept) else 1
         self._seen.add(_key(text))
         self.kept.append(text)
-        self.result = replace(
-            self.result, drawn=self.result.drawn + 1, unnamed=self.result.unnamed + unnamed
-        )
+        self.result = replace(self.result, drawn=self.result.drawn + 1, unnamed=self.result.unnamed + unnamed)
         return True
 
     def _fault(self, text: str) -> str:

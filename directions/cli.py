@@ -20,37 +20,65 @@ __all__ = ["main"]
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("source", required=False)
 @click.argument("target", required=False)
-@click.option("--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded).")
+@click.option(
+    "--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded)."
+)
 @click.option("--captions", type=int, help="Captions a side [embedded: 200, others: 1000; given: all].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the captions' sampling.")
 @click.option("--name", help="The direction's name [SOURCE2TARGET].")
 @click.option("--tag", "tags", multiple=True, help="A tag for it (may be repeated).")
-@click.option("--source-captions", metavar="FILE", help="Take the source's captions from a text file, - for stdin.")
-@click.option("--target-captions", metavar="FILE", help="Take the target's captions from a text file, - for stdin.")
-@click.option("--templates", is_flag=True, help="Take captions from fixed templates; no captions model is needed.")
+@click.option(
+    "--source-captions", metavar="FILE", help="Take the source's captions from a text file, - for stdin."
+)
+@click.option(
+    "--target-captions", metavar="FILE", help="Take the target's captions from a text file, - for stdin."
+)
+@click.option(
+    "--templates", is_flag=True, help="Take captions from fixed templates; no captions model is needed."
+)
 @click.option("--paired", is_flag=True, help="Same sentences on both sides, only the concept swapped.")
-@click.option("--captions-model", metavar="MODEL", help="Language model that writes captions: hub id or folder.")
+@click.option(
+    "--captions-model", metavar="MODEL", help="Language model that writes captions: hub id or folder."
+)
 @click.option("--prompt", help="What it is asked; {concept} or {a_concept} stands for the concept.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="Of the sampling.")
 @click.option("--top-k", type=int, default=10, show_default=True, help="Of the sampling.")
 @click.option("--top-p", type=float, default=1.0, show_default=True, help="Of the sampling.")
-@click.option("--max-new-tokens", type=int, default=128, show_default=True, help="Length of a caption at most.")
+@click.option(
+    "--max-new-tokens", type=int, default=128, show_default=True, help="Length of a caption at most."
+)
 @click.option("--draw", type=int, default=64, show_default=True, help="Captions written in one call.")
 @click.option("--batch-size", type=int, default=32, show_default=True, help="Captions embedded in one call.")
-@click.option("--clip-skip", type=int, help="Skip the text encoder's last layers, as the editor must then too.")
-@click.option("--precision", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
+@click.option(
+    "--clip-skip", type=int, help="Skip the text encoder's last layers, as the editor must then too."
+)
+@click.option(
+    "--precision", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
+)
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw the quality report.")
 @click.option("--rebuild", metavar="NAME", help="Make NAME again for --models, from its stored captions.")
 @click.option("--encoder", help="With --rebuild: the encoder id, where NAME exists for several.")
-@click.option("--pairs", type=click.Path(), metavar="CSV", help="Make many; columns source, target, name, tags, captions…")
-@click.option("--concepts", type=click.Path(), metavar="FILE", help="Prepare a list of words, one a line, for later use.")
+@click.option(
+    "--pairs",
+    type=click.Path(),
+    metavar="CSV",
+    help="Make many; columns source, target, name, tags, captions…",
+)
+@click.option(
+    "--concepts",
+    type=click.Path(),
+    metavar="FILE",
+    help="Prepare a list of words, one a line, for later use.",
+)
 @click.option("--no-cache", is_flag=True, help="Write and embed everything anew, keep nothing.")
 @library_option
 @json_option
 @click.version_option(package_name="edit-directions")
 @reports_failures()
-def main(source: str | None, target: str | None, library_path: str | None, as_json: bool, **options: Any) -> None:
+def main(
+    source: str | None, target: str | None, library_path: str | None, as_json: bool, **options: Any
+) -> None:
     """Discover the direction from SOURCE to TARGET and save it to the library.
 
     \b
@@ -125,12 +153,15 @@ def _discovered(source: str | None, target: str | None, options: dict[str, Any])
     discovery = discovery_of(options)
     with Bar() as bar:
         discovery.progress = bar
-        return discovery.direction(source or "", target or "", name=options["name"], tags=options["tags"], **given)
+        return discovery.direction(
+            source or "", target or "", name=options["name"], tags=options["tags"], **given
+        )
 
 
 def _rebuilt(library: Library, options: dict[str, Any]) -> Direction:
     from directions.progress import Bar
-    from directions.rebuild import rebuild, settings_of as recorded
+    from directions.rebuild import rebuild
+    from directions.rebuild import settings_of as recorded
 
     direction = library.load(options["rebuild"], options["encoder"])
     discovery = discovery_of(options, recorded(direction))
@@ -143,13 +174,18 @@ def _finish(library: Library, made: Direction, report: str | None, as_json: bool
     """Save it, draw the report if asked, and say what came of it."""
     saved = library.save(made)
     path = str(library.find(saved.ref, saved.encoder).path)
+    if as_json:
+        emit_json({**saved.record, "file": path, "norm": round(saved.norm, 6)})
+    else:
+        _tell(saved, path)
     if report:
         from directions.report import draw
 
         draw(saved, report)
-    if as_json:
-        emit_json({**saved.record, "file": path, "norm": round(saved.norm, 6), "report": report})
-        return
+        say(f"drew {report}")
+
+
+def _tell(saved: Direction, path: str) -> None:
     quality = saved.record["quality"]
     counts = [len(saved.record["captions"][side]) for side in ("source", "target")]
     click.echo(f"{saved.ref}  {saved.source} → {saved.target}")
@@ -158,8 +194,6 @@ def _finish(library: Library, made: Direction, report: str | None, as_json: bool
     click.echo(f"  agreement  {agreement_text(quality)}")
     click.echo(f"  verdict    {quality['verdict']}")
     click.echo(f"  file       {path}")
-    if report:
-        say(f"drew {report}")
 
 
 def agreement_text(quality: dict[str, Any]) -> str:
@@ -171,7 +205,12 @@ def agreement_text(quality: dict[str, Any]) -> str:
 
 
 def _rejected(counts: dict[str, dict[str, int]]) -> str:
-    words = {"off_concept": "off the concept", "duplicates": "repeated", "too_long": "too long", "empty": "empty"}
+    words = {
+        "off_concept": "off the concept",
+        "duplicates": "repeated",
+        "too_long": "too long",
+        "empty": "empty",
+    }
     totals = {word: sum(counts[side][key] for side in counts) for key, word in words.items()}
     said = ", ".join(f"{number} {word}" for word, number in totals.items() if number)
     return f"  (rejected: {said})" if said else ""

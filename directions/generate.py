@@ -26,7 +26,7 @@ def prompt_for(concept: str, settings: Settings, knowledge: Knowledge) -> str:
 
 
 def check_known(concept: str, knowledge: Knowledge, name: str) -> None:
-    """Raise UnknownConcept, listing what is known, nearest spelling first, if the model states what it knows."""
+    """Raise UnknownConcept, listing what is known, nearest spelling first, if the model says that."""
     known = knowledge.concepts
     folded = " ".join(concept.casefold().split())
     if not known or folded in {word.casefold() for word in known}:
@@ -34,8 +34,8 @@ def check_known(concept: str, knowledge: Knowledge, name: str) -> None:
     near = difflib.get_close_matches(folded, known, n=3, cutoff=0.5)
     listed = [*near, *(word for word in known if word not in near)]
     raise UnknownConcept(
-        f"{concept!r} is not known to the captions model {name}; it knows: {', '.join(listed)}; for other words "
-        "give captions (--source-captions, --target-captions), --templates, or another --captions-model"
+        f"{concept!r} is not known to the captions model {name}; it knows: {', '.join(listed)}; for other "
+        "words give captions (--source-captions, --target-captions), --templates, or another --captions-model"
     )
 
 
@@ -110,9 +110,9 @@ def _complaint(result: Captions, name: str, count: int) -> str:
     usable = len(result.texts)
     fewer = f"ask for fewer (--captions {usable}), " if usable else ""
     return (
-        f"{name} wrote {result.drawn} captions for {result.concept!r}, and only {usable} of the {count} asked for "
-        f"are usable ({rejected}); {fewer}raise --temperature or --top-k, take --templates or another "
-        "--captions-model, or give captions yourself"
+        f"{name} wrote {result.drawn} captions for {result.concept!r}, and only {usable} of the {count} "
+        f"asked for are usable ({rejected}); {fewer}raise --temperature or --top-k, take --templates or "
+        "another --captions-model, or give captions yourself"
     )
 
 

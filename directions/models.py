@@ -1,4 +1,4 @@
-"""Loading: the one module of this package that turns a location into models. Everything else is given them."""
+"""Loading: the one module here that turns a location into models. Everything else is given them."""
 
 from __future__ import annotations
 
@@ -164,6 +164,7 @@ def _explain(fault: Exception, what: str, where: str) -> str:
     if Path(where).is_absolute() or where.startswith((".", "~")):
         return f"{what} was looked for in {where}, and there is no such folder; name another with {flag}"
     return (
-        f"{what} {where} is neither in the cache of this machine nor reachable; either fetch it where there is "
-        f"a network (hf download {where}), or name a local folder with {flag} ({type(fault).__name__}: {first})"
+        f"{what} {where} is neither in the cache of this machine nor reachable; either fetch it where there "
+        f"is a network (hf download {where}), or name a local folder with {flag} "
+        f"({type(fault).__name__}: {first})"
     )

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Pair", "discover_pairs", "read_pairs"]
 
-COLUMNS = ("source", "target", "name", "tags", "captions", "source_captions", "target_captions", "paired", "seed")
+COLUMNS = (
+    "source",
+    "target",
+    "name",
+    "tags",
+    "captions",
+    "source_captions",
+    "target_captions",
+    "paired",
+    "seed",
+)
 YES = frozenset(("1", "true", "yes", "y", "x", "paired"))
 NO = frozenset(("", "0", "false", "no", "n"))
 
@@ -90,12 +100,14 @@ def read_pairs(path: str | Path) -> list[Pair]:
             unknown = sorted(set(columns) - set(COLUMNS))
             if unknown or not {"source", "target"} <= set(columns):
                 raise BadSetting(
-                    f"{path} has the columns {', '.join(columns) or 'none'}; expected source and target, and any "
-                    f"of {', '.join(COLUMNS[2:])}"
+                    f"{path} has the columns {', '.join(columns) or 'none'}; expected source and target, and "
+                    f"any of {', '.join(COLUMNS[2:])}"
                 )
             pairs = [_pair(row, path, reader.line_num) for row in reader if any(row.values())]
     except OSError as fault:
-        raise BadSetting(f"pairs cannot be read from {path}: {(fault.strerror or str(fault)).lower()}") from fault
+        raise BadSetting(
+            f"pairs cannot be read from {path}: {(fault.strerror or str(fault)).lower()}"
+        ) from fault
     except (UnicodeDecodeError, csv.Error) as fault:
         raise BadSetting(f"{path} is not a CSV file in UTF-8: {fault}") from fault
     _refuse_clashes(pairs, path)
@@ -141,8 +153,8 @@ def _refuse_clashes(pairs: Sequence[Pair], path: Path) -> None:
         other = seen.setdefault(pair.title, pair)
         if other is not pair:
             raise BadSetting(
-                f"{path} makes {pair.title} twice, from {other.source} → {other.target} and from {pair.source} → "
-                f"{pair.target}; give them names, or leave one out"
+                f"{path} makes {pair.title} twice, from {other.source} → {other.target} and from "
+                f"{pair.source} → {pair.target}; give them names, or leave one out"
             )
 
 
@@ -208,4 +220,3 @@ def _present(library: Library, name: str, encoder: str, job: str) -> Direction |
         except DirectionsError:  # a damaged one counts as not there
             continue
     return None
-

@@ -19,13 +19,24 @@ from numpy.typing import NDArray
 from directions.captions import Captions
 from directions.embed import BLOCKS, Floats, Moments
 
-__all__ = ["SETTLED", "Quality", "agreement", "convergence", "cosine", "measure", "nearest", "noise", "share_on_concept"]
+__all__ = [
+    "SETTLED",
+    "Quality",
+    "agreement",
+    "convergence",
+    "cosine",
+    "measure",
+    "nearest",
+    "noise",
+    "share_on_concept",
+]
 
 SETTLED = 0.99  # cosine at which a direction counts as arrived
 SPLITS = 200
 REPLICATES = 1000
 CURVE = (1, 2, 4, 8, 16, 32)  # blocks
 DIGITS = 6
+ROUNDING = 1e-7  # of a spread, which is the root of a difference in float64
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Quality:
 
     agreement: split-half cosine, the mean over 200 random halvings of the captions of the cosine between the
     directions of the two halves; None with fewer than two captions a side. interval: 95%, bootstrap.
-    accuracy: expected cosine to the direction that endless captions would give, √(signal / |d|²).
+    accuracy: expected cosine to the direction that endless captions would give, √(signal / |d|²); None with
+    fewer than two captions a side.
     curve: [[captions, mean cosine to d]…]; flattens_at: where it first reaches 0.99, interpolated.
     enough: captions a side for an accuracy of 0.99; None if no number would do.
     separation: √signal over the root mean of S² and T²; apart: the same of |d| itself, its upper bound.
@@ -45,7 +57,7 @@ class Quality:
 
     agreement: float | None
     interval: tuple[float, float] | None
-    accuracy: float
+    accuracy: float | None
     curve: tuple[tuple[int, float], ...]
     flattens_at: int | None
     enough: int | None
@@ -68,6 +80,7 @@ def measure(source: Moments, target: Moments, captions: tuple[Captions, Captions
     length = float(np.vdot(direction, direction))
     per_caption, expected = noise(source, target, paired)
     signal = max(length - expected, 0.0)
+    few = min(source.count, target.count) < 2
     agreed = agreement(source, target, paired)
     curve = convergence(source, target, paired)
     scale = math.sqrt((source.spread**2 + target.spread**2) / 2)
@@ -75,12 +88,12 @@ def measure(source: Moments, target: Moments, captions: tuple[Captions, Captions
     return Quality(
         agreement=agreed[0] if agreed else None,
         interval=agreed[1] if agreed else None,
-        accuracy=math.sqrt(signal / length) if length else 0.0,
+        accuracy=None if few else math.sqrt(signal / length) if length else 0.0,
         curve=curve,
         flattens_at=_flattens(curve),
-        enough=enough(signal, per_caption),
-        separation=math.sqrt(signal) / scale if scale else math.inf if signal else 0.0,
-        apart=math.sqrt(length) / scale if scale else math.inf if length else 0.0,
+        enough=None if few else enough(signal, per_caption),
+        separation=_in_spreads(math.sqrt(signal), scale),
+        apart=_in_spreads(math.sqrt(length), scale),
         energy=tuple(map(float, energy)),
         on_concept=(share_on_concept(captions[0]), share_on_concept(captions[1])),
         duplicates=(_share(captions[0], "duplicates"), _share(captions[1], "duplicates")),
@@ -106,7 +119,7 @@ def noise(source: Moments, target: Moments, paired: bool) -> tuple[float, float]
 
 
 def enough(signal: float, per_caption: float) -> int | None:
-    """Captions a side with which the expected cosine to the true direction is SETTLED; None if none would do."""
+    """Captions a side for an expected cosine of SETTLED to the true direction; None if none would do."""
     if signal <= 0:
         return None
     wanted = SETTLED**2 / (1 - SETTLED**2)
@@ -184,7 +197,7 @@ def _drawn_again(
 
 
 def convergence(source: Moments, target: Moments, paired: bool = False) -> tuple[tuple[int, float], ...]:
-    """(captions a side, mean cosine to the whole direction) for random subsets of 1/32, 1/16 … of the captions."""
+    """(captions a side, mean cosine to the whole direction), for random 1/32, 1/16 … of the captions."""
     blocks = _Blocks(source, target, paired)
     rng = np.random.default_rng(0)
     whole = blocks.weights(blocks.used)
@@ -198,7 +211,9 @@ def convergence(source: Moments, target: Moments, paired: bool = False) -> tuple
                 order[: max(1, round(len(order) * share / blocks.fewest))] for order in blocks.shuffled(rng)
             ]
             cosines.append(blocks.cosine(blocks.weights(orders), whole))
-        points.append((max(1, round(min(source.count, target.count) * share / blocks.fewest)), float(np.mean(cosines))))
+        points.append(
+            (max(1, round(min(source.count, target.count) * share / blocks.fewest)), float(np.mean(cosines)))
+        )
     return (*points, (min(source.count, target.count), blocks.cosine(whole, whole)))
 
 
@@ -213,10 +228,8 @@ def _flattens(curve: tuple[tuple[int, float], ...]) -> int | None:
     return None
 
 
-def nearest(
-    concept: Floats, known: Mapping[str, Floats], count: int = 3
-) -> tuple[tuple[str, float], ...]:
-    """The known concepts whose embeddings [tokens, dim] are nearest by cosine, all centred on the known mean."""
+def nearest(concept: Floats, known: Mapping[str, Floats], count: int = 3) -> tuple[tuple[str, float], ...]:
+    """The known concepts nearest to one by cosine, all [tokens, dim] and centred on the known mean."""
     if len(known) < 3:
         return ()
     centre = np.mean(list(known.values()), axis=0)
@@ -236,6 +249,13 @@ def share_on_concept(captions: Captions) -> float:
     return 1 - (captions.off_concept + captions.unnamed) / said if said else 1.0
 
 
+def _in_spreads(distance: float, spread: float) -> float:
+    """A distance in spreads; infinite where the captions do not differ, to rounding."""
+    if spread <= ROUNDING * distance:
+        return math.inf if distance else 0.0
+    return distance / spread
+
+
 def _share(captions: Captions, reason: str) -> float:
     return float(getattr(captions, reason)) / captions.drawn if captions.drawn else 0.0
 
@@ -248,5 +268,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return value
-
-

@@ -30,7 +30,9 @@ def draw(direction: Direction, path: str | os.PathLike[str]) -> None:
 
     quality = direction.record.get("quality") or {}
     if "curve" not in quality:
-        raise BadSetting(f"{direction.ref} has no quality figures to draw: it was not discovered from captions")
+        raise BadSetting(
+            f"{direction.ref} has no quality figures to draw: it was not discovered from captions"
+        )
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 2)
     _convergence(axes[0, 0], quality)
@@ -78,7 +80,7 @@ def _figures(axes: Any, direction: Direction, quality: Mapping[str, Any]) -> Non
     """The numbers and the verdict, as text."""
     rows = {
         "agreement": _interval(quality),
-        "accuracy": f"{quality['accuracy']:.4f}",
+        "accuracy": _number(quality["accuracy"]),
         "enough captions a side": quality["enough"] or "no number",
         "separation": _number(quality["separation"]),
         "cosine to the word swap": _number(quality["word_swap"]),

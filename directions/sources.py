@@ -21,7 +21,9 @@ def read_captions(path: str) -> list[str]:
         text = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
         lines = text.decode("utf-8-sig").splitlines()
     except OSError as fault:
-        raise BadCaptions(f"captions cannot be read from {path}: {(fault.strerror or str(fault)).lower()}") from fault
+        raise BadCaptions(
+            f"captions cannot be read from {path}: {(fault.strerror or str(fault)).lower()}"
+        ) from fault
     except UnicodeDecodeError as fault:
         raise BadCaptions(f"{path} is not UTF-8 text (byte {fault.start}); save it as UTF-8") from fault
     found = [line for line in lines if line.strip()]
@@ -34,7 +36,7 @@ def read_captions(path: str) -> list[str]:
 def from_texts(
     concept: str, texts: Iterable[str], fits: Callable[[str], bool], count: int | None = None
 ) -> Captions:
-    """Given captions, cleaned; the first `count` if that is set. They need not name the concept, but are counted.
+    """Given captions, cleaned; the first `count` if set. Those that do not name the concept are only counted.
 
     Raises BadCaptions when none is usable.
     """
@@ -65,7 +67,9 @@ def parallel(
             f"paired captions must be as many on both sides; {concepts[0]!r} has {len(lines[0])} and "
             f"{concepts[1]!r} {len(lines[1])}"
         )
-    pairs = list(dict.fromkeys(pair for pair in zip(*lines, strict=True) if all(pair) and all(map(fits, pair))))
+    pairs = list(
+        dict.fromkeys(pair for pair in zip(*lines, strict=True) if all(pair) and all(map(fits, pair)))
+    )
     if not pairs:
         raise BadCaptions(f"none of the {len(lines[0])} caption pairs is usable")
     sides = []

@@ -29,14 +29,14 @@ def judge(quality: Quality, count: int, source: str, target: str, given: bool = 
 
     given: the captions were not written for this, so that asking for more of them is no remedy.
     """
-    if quality.agreement is None:
+    if quality.agreement is None or quality.accuracy is None:
         return Verdict("unknown", "one caption a side says nothing about stability: give more captions")
     if quality.apart < SAME:
         return Verdict(
             "same",
             f"the two concepts are nearly the same to this encoder ({quality.apart:.2f} of the captions' own "
-            f"spread apart): choose words that differ more than {source!r} and {target!r}, or say what differs "
-            '("cat wearing a hat")',
+            f"spread apart): choose words that differ more than {source!r} and {target!r}, or say what "
+            'differs ("cat wearing a hat")',
         )
     word, text = _stability(quality, count, given)
     poor = [
@@ -50,10 +50,11 @@ def judge(quality: Quality, count: int, source: str, target: str, given: bool = 
 
 
 def _stability(quality: Quality, count: int, given: bool) -> tuple[str, str]:
+    accuracy = quality.accuracy or 0.0
     needed = round_up(quality.enough) if quality.enough else None
-    if quality.accuracy >= STABLE and needed is not None:
+    if accuracy >= STABLE and needed is not None:
         if needed <= 0.8 * count:
-            return "stable", f"stable; {needed} captions a side would have been enough"
+            return "stable", f"stable; {needed} caption{'s' * (needed > 1)} a side would have been enough"
         if needed <= count:
             return "stable", "stable"
     more = "give more captions" if given else "add captions"
@@ -63,9 +64,9 @@ def _stability(quality: Quality, count: int, given: bool) -> tuple[str, str]:
             "the two sides do"
         )
     ask = f"about {needed} a side" + ("" if given else f": --captions {needed}")
-    if quality.accuracy >= FAIR:
-        return ("stable" if quality.accuracy >= STABLE else "fair"), (
-            f"{'stable' if quality.accuracy >= STABLE else 'fairly stable'}; to settle it, {more} ({ask})"
+    if accuracy >= FAIR:
+        return ("stable" if accuracy >= STABLE else "fair"), (
+            f"{'stable' if accuracy >= STABLE else 'fairly stable'}; to settle it, {more} ({ask})"
         )
     return "unstable", f"unstable: {more} ({ask})"
 

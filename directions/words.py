@@ -6,31 +6,40 @@ import re
 
 __all__ = ["forms", "names_concept", "plural", "singular", "swap_concept", "with_article", "words_of"]
 
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 WORD = re.compile(r"[^\W_]+", re.UNICODE)
-DETERMINERS = frozenset(
+DETERMINERS = _set(
     "a an the this that these those my your his her its our their some any no every each one two three four "
-    "five six seven eight nine ten several many".split()
+    "five six seven eight nine ten several many"
 )
 #: What ends the noun that a phrase is about: the head of "cat wearing a hat" is "cat".
-CONNECTING = frozenset(
+CONNECTING = _set(
     "about above at behind below beside by carrying from holding in inside into near of off on onto over "
-    "riding sitting standing that under wearing which with without".split()
+    "riding sitting standing that under wearing which with without"
 )
 #: Words of a concept that a caption may say otherwise: "cat wearing a hat" is named by "a cat in a hat".
-UNNEEDED = DETERMINERS | frozenset("and at in of on the wearing with".split())
-UNCOUNTABLE = frozenset(
+UNNEEDED = DETERMINERS | _set("and at in of on the wearing with")
+UNCOUNTABLE = _set(
     "air autumn daylight daytime dusk dawn fall fog fire furniture glass gold grass hair hay ice jewelry "
     "lightning makeup midnight mist moonlight mud music nature night noon rain sand silver smoke snow spring "
-    "summer sunlight sunshine traffic water weather wheat winter wood".split()
+    "summer sunlight sunshine traffic water weather wheat winter wood"
 )
-SAME_IN_PLURAL = frozenset("aircraft bison deer fish moose offspring salmon sheep shrimp species swine trout".split())
-PLURAL_ONLY = frozenset(
-    "clothes glasses goggles headphones jeans pajamas pants scissors shorts sunglasses tights trousers".split()
+SAME_IN_PLURAL = _set("aircraft bison deer fish moose offspring salmon sheep shrimp species swine trout")
+PLURAL_ONLY = _set(
+    "clothes glasses goggles headphones jeans pajamas pants scissors shorts sunglasses tights trousers"
 )
+MANS = _set("caiman german human norman ottoman roman shaman talisman")  # plural in -s
+MENS = _set("abdomen acumen amen men omen ramen regimen specimen stamen")  # singular, or irregular
 IRREGULAR = {
     "calf": "calves", "child": "children", "die": "dice", "elf": "elves", "foot": "feet", "goose": "geese",
-    "half": "halves", "hero": "heroes", "hoof": "hooves", "knife": "knives", "leaf": "leaves", "life": "lives",
-    "loaf": "loaves", "louse": "lice", "man": "men", "mouse": "mice", "ox": "oxen", "person": "people",
+    "half": "halves", "hero": "heroes", "hoof": "hooves", "knife": "knives", "leaf": "leaves",
+    "life": "lives",
+    "loaf": "loaves",
+    "louse": "lice", "man": "men", "mouse": "mice", "ox": "oxen", "person": "people",
     "potato": "potatoes", "scarf": "scarves", "shelf": "shelves", "thief": "thieves", "tomato": "tomatoes",
     "tooth": "teeth", "wife": "wives", "wolf": "wolves", "woman": "women",
 }  # fmt: skip
@@ -47,9 +56,10 @@ def words_of(text: str) -> list[str]:
 
 def plural(word: str) -> str:
     """The plural of an English noun: `"fox"` → `"foxes"`."""
-    for one, many in IRREGULAR.items():
-        if word == one or (word.endswith(one) and one in ("man", "person", "child", "tooth")):
-            return word[: len(word) - len(one)] + many
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if word.endswith("man") and word not in MANS:
+        return word[:-3] + "men"
     if word in SAME_IN_PLURAL or word in PLURAL_ONLY or word in FROM_PLURAL:
         return word
     if re.search(r"(?:s|x|z|ch|sh)$", word):
@@ -70,6 +80,8 @@ def singular(word: str) -> str:
 
 def _singulars(word: str) -> list[str]:
     """Every word whose plural this may be, the likeliest first: an axe and an ax both make axes."""
+    if word.endswith("men"):
+        return [word[:-3] + "man"]
     candidates = [word[:-3] + "y" if word.endswith("ies") else "", word[:-1], word[:-2]]
     if re.search(r"(?:[^aeiou]s|x|z|ch|sh|bus|gas)es$", word) and not word.endswith("rses"):
         candidates.reverse()
@@ -80,6 +92,8 @@ def is_plural(word: str) -> bool:
     """Whether a word looks like a plural: `"cats"`, `"glasses"`, not `"glass"` or `"bus"`."""
     if word in FROM_PLURAL or word in PLURAL_ONLY:
         return True
+    if word.endswith("men"):
+        return word not in MENS
     return len(word) > 3 and word.endswith("s") and not re.search(r"(?:ss|us|is)$", word)
 
 

@@ -8,7 +8,24 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
-SENTENCES = [f"a photo of a {noun} on the {place}" for noun in ("cat", "dog", "horse") for place in ("grass", "beach")]
+SENTENCES = [
+    f"a photo of a {noun} on the {place}" for noun in ("cat", "dog", "horse") for place in ("grass", "beach")
+]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests of this folder run only when they are asked for, with -m slow."""
+    if not config.getoption("-m"):
+        for item in items:
+            if Path(__file__).parent in item.path.parents and item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run it with -m slow"))
+
+
+@pytest.fixture(autouse=True)
+def default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests decides anything."""
+    for name in ("CACHE", "MODELS"):
+        monkeypatch.delenv(f"DIRECTIONS_{name}", raising=False)
 
 
 def train_tokenizer(folder: Path, chat: bool = False) -> None:
@@ -21,8 +38,12 @@ def train_tokenizer(folder: Path, chat: bool = False) -> None:
     trainer = trainers.WordLevelTrainer(special_tokens=["<pad>", "</s>", "<unk>"])
     tokenizer.train_from_iterator(SENTENCES, trainer)
     if not chat:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", 1)]
+        )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
     if chat:
         fast.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     fast.save_pretrained(folder)

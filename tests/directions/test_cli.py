@@ -1,0 +1,162 @@
+"""`mkdir-direction` as a person meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from directions.cli import main
+from tests.directions.conftest import GOLDEN, state_concepts
+
+TINY = ["--models", str(GOLDEN), "--templates", "--captions", "16"]
+
+
+def run(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, list(arguments), input=text)
+
+
+def test_a_direction_is_made_saved_and_judged(private_folders: Path) -> None:
+    done = run("cat", "dog", *TINY)
+    assert done.exit_code == 0, done.output
+    first, *rest = done.stdout.splitlines()
+    assert first == "cat2dog@1  cat → dog"
+    labels = [line.split()[0] for line in rest]
+    assert labels == ["encoder", "captions", "agreement", "verdict", "file"]
+    assert "clip32x2-" in rest[0] and "[77, 32]" in rest[0]
+    assert rest[1].split("captions")[1].strip() == "16 + 16"
+    assert Path(rest[4].split(maxsplit=1)[1]).is_file()
+    assert run("cat", "dog", *TINY).stdout.startswith("cat2dog@2")
+
+
+def test_json_is_the_record_and_the_file(tmp_path: Path) -> None:
+    picture = tmp_path / "report.png"
+    done = run("cat", "dog", *TINY, "--json", "--report", str(picture), "--tag", "pets", "--name", "c2d")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["name"] == "c2d" and record["version"] == 1 and record["tags"] == ["pets"]
+    assert Path(record["file"]).is_file()
+    assert {"agreement", "interval", "curve", "energy", "verdict", "nearest"} <= set(record["quality"])
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        assert image.size == (1320, 840)
+
+
+def test_captions_come_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
+    days = tmp_path / "days.txt"
+    days.write_text("a sunny day\nnoon on the beach\n")
+    done = run(
+        "day", "night", "--models", str(GOLDEN), "--source-captions", str(days), "--target-captions", "-",
+        "--json", text="a dark night\nmidnight\na night in the street\n",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    captions = json.loads(done.stdout)["captions"]
+    assert captions["source"] == ["a sunny day", "noon on the beach"]
+    assert captions["target"] == ["a dark night", "midnight", "a night in the street"]
+
+
+def test_a_rebuild_is_the_next_version(private_folders: Path) -> None:
+    made = json.loads(run("cat", "dog", *TINY, "--json").stdout)
+    done = run("--rebuild", "cat2dog", "--models", str(GOLDEN), "--json")
+    assert done.exit_code == 0, done.output
+    rebuilt = json.loads(done.stdout)
+    assert rebuilt["version"] == 2 and rebuilt["sha256"] == made["sha256"]
+    assert rebuilt["rebuilt_from"]["version"] == 1
+
+
+def test_pairs_make_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("source,target\ncat,dog\nday,night\n")
+    done = run("--pairs", str(table), *TINY)
+    assert done.exit_code == 0, done.output
+    assert "2 made, 0 there already, 0 failed, of 2" in done.stderr
+    assert done.stdout.splitlines()[1].startswith("cat2dog@1")
+    again = run("--pairs", str(table), *TINY, "--json")
+    assert [row["status"] for row in json.loads(again.stdout)] == ["present", "present"]
+    table.write_text("source,target,source_captions\ncat,dog,none.txt\n")
+    failed = run("--pairs", str(table), *TINY)
+    assert failed.exit_code == 1 and "1 failed" in failed.stderr
+
+
+def test_a_list_of_concepts_is_prepared(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("cat\ndog\ncat\n")
+    done = run("--concepts", str(words), *TINY, "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [row["concept"] for row in rows] == ["cat", "dog"]
+    assert rows[0]["captions"] == 16 and rows[0]["nearest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "SOURCE and TARGET are needed, such as: mkdir-direction cat dog"),
+        (["cat"], "SOURCE and TARGET are needed"),
+        (["cat", "dog", "--rebuild", "x"], "--rebuild takes no SOURCE and TARGET"),
+        (["--rebuild", "x", "--pairs", "y"], "--rebuild and --pairs exclude each other"),
+        (["cat", "dog", "--source-captions", "-", "--target-captions", "-"], "only one side can be read"),
+        (["cat", "dog", "--templates", "--captions-model", "x"], "exclude each other"),
+    ],
+)
+def test_wrong_usage_exits_2(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_known_failures_are_one_line_and_exit_1(tmp_path: Path) -> None:
+    state_concepts(tmp_path, ["cat", "dog"])
+    for arguments, message in (
+        (
+            ("cat", "dog", "--models", "nobody/nothing", "--templates"),
+            "error: the text encoder nobody/nothing",
+        ),
+        (
+            ("cat", "walrus", "--models", str(GOLDEN), "--captions-model", str(tmp_path)),
+            "error: 'walrus' is not",
+        ),
+        (("cat", "dog", *TINY, "--captions", "0"), "error: captions is 0; expected 1 to"),
+        (("cat", "dog", "--source-captions", str(tmp_path / "none")), "error: captions cannot be read from"),
+        (("--rebuild", "cat2dog"), "error: "),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 1, done.output
+        assert done.stderr.strip().startswith(message) and len(done.stderr.strip().splitlines()) == 1
+        assert done.stdout == ""
+
+
+def test_a_report_that_cannot_be_written_does_not_lose_the_direction(tmp_path: Path) -> None:
+    done = run("cat", "dog", *TINY, "--report", str(tmp_path / "no" / "such.png"))
+    assert done.exit_code == 1 and done.stdout.startswith("cat2dog@1")
+    assert "such.png" in done.stderr.splitlines()[-1]
+
+
+def test_help_names_every_option_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "import directions\n"
+        "assert 'numpy' not in sys.modules and 'click' not in sys.modules\n"
+        "from directions.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'numpy', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "mkdir-direction cat dog" in done.stdout and "--rebuild" in done.stdout
+
+
+def test_the_package_keeps_to_its_side() -> None:
+    code = (
+        "import sys\n"
+        "import directions.cli, directions.cli_many, directions.discover, directions.generate\n"
+        "import directions.pairs, directions.rebuild, directions.report\n"
+        "assert not [m for m in sys.modules if m.split('.')[0] in ('editor', 'torch', 'transformers')]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
