@@ -70,7 +70,7 @@ def build(folder: Path, count: int) -> None:
             }
             tensor = generator.normal(size=SHAPE).astype(np.float32)
             direction = Direction(name, tensor, ENCODER, source, target, record=record)
-            content, _ = encode({"direction": tensor}, for_saving(direction) | {"version": version})
+            content, _ = encode({"direction": tensor}, for_saving(direction, "") | {"version": version})
             (leaf / f"v{version:04d}.safetensors").write_bytes(content)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from library.index import discard, open_indexes
@@ -23,7 +24,7 @@ SORTS = ("name", "created", "quality", "encoder", "size")
 ROW = ", ".join(f"e.{column}" for column in (*COLUMNS, "crc"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One version as the catalog shows it. `library` is the folder that it lies in."""
 
@@ -33,13 +34,13 @@ class Entry:
     target: str
     encoder: str
     quality: float | None
-    tags: list[str]
-    aliases: list[str]
+    tags: tuple[str, ...]
+    aliases: tuple[str, ...]
     created: str
     author: str
     models: str
     captions: int
-    parents: list[str]
+    parents: tuple[str, ...]
     tokens: int
     dim: int
     size: int
@@ -57,7 +58,8 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """The entry as JSON-able values."""
-        return asdict(self)
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return values | {name: list(values[name]) for name in ("tags", "aliases", "parents")}
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,11 @@ def _conditions(number: int, layers: int, query: Query) -> tuple[list[str], list
 def _entry(row: tuple[Any, ...], layer: Layer) -> Entry:
     values = checked_row(row)
     del values["fault"]
-    lists = {key: json.loads(values[key] or "[]") for key in ("tags", "aliases", "parents")}
-    return Entry(**{**values, **lists}, library=str(layer.folder))
+    for key in ("tags", "aliases", "parents"):
+        values[key] = () if values[key] in ("[]", None) else tuple(json.loads(values[key]))
+    for key in ("encoder", "author", "models", "created"):  # a hundred thousand rows share a few of them
+        values[key] = sys.intern(values[key])
+    return Entry(**values, library=sys.intern(str(layer.folder)))
 
 
 def catalog(library: Library) -> pd.DataFrame:
@@ -217,7 +222,7 @@ def catalog(library: Library) -> pd.DataFrame:
     import pandas as pd
 
     entries = select(library, Query(all_versions=True)).entries
-    frame = pd.DataFrame([asdict(entry) for entry in entries], columns=[f.name for f in fields(Entry)])
+    frame = pd.DataFrame([entry.as_dict() for entry in entries], columns=[f.name for f in fields(Entry)])
     integers = dict.fromkeys(("version", "captions", "tokens", "dim", "size"), "int64")
     frame = frame.astype({**integers, "quality": "float64"})
     frame["created"] = pd.to_datetime(frame["created"], utc=True, errors="coerce", format="ISO8601")

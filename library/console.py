@@ -100,6 +100,16 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
+def emit_json_lines(rows: Iterable[Any]) -> None:
+    """Print an array of rows, one at a time: a large listing is never held whole as text."""
+    opening = "[\n"
+    for row in rows:
+        text = json.dumps(dict(row), indent=2, ensure_ascii=False, default=_plain)
+        click.echo(opening + "  " + text.replace("\n", "\n  "), nl=False)
+        opening = ",\n"
+    click.echo("[]" if opening == "[\n" else "\n]")
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.errors import BadFile, BadName, DamagedFile, StorageError
-from library.fileformat import decode, encode
+from library.fileformat import decode, digest, encode
 from library.layer import VersionPath
 from library.names import check_encoder, check_name
 from library.publish import replace_file, storage_errors
@@ -97,8 +97,9 @@ def export_file(library: Library, expression: str, path: Path, encoder: str | No
         from library.records import for_saving
 
         unsaved = direction.renamed(slug(direction.name))
-        record = for_saving(replace(unsaved, record={**direction.record, "parents": direction.parents}))
-        content, _ = encode({"direction": direction.tensor}, record | {"version": 1})
+        unsaved = replace(unsaved, record={**direction.record, "parents": direction.parents})
+        tensors = {"direction": direction.tensor}
+        content, _ = encode(tensors, for_saving(unsaved, digest(tensors)) | {"version": 1})
     with storage_errors("write", path):
         replace_file(path, content)
     return path

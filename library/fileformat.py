@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "Header", "canonical_json", "decode", "encode", "read_header"]
+__all__ = ["FORMAT", "Header", "canonical_json", "decode", "digest", "encode", "read_header"]
 
 FORMAT = 1
 TENSOR_NAMES = ("direction", "source", "target")
@@ -44,6 +44,14 @@ class Header:
 def canonical_json(value: Any) -> str:
     """Sorted keys, no spaces, text as it is (not escaped); NaN and infinity are refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(tensors: Mapping[str, NDArray[np.float32]]) -> str:
+    """The `sha256` that a record of these tensors has."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        whole.update(tensors[name].astype("<f4", order="C", copy=False).tobytes())
+    return whole.hexdigest()
 
 
 def encode(
@@ -101,7 +109,7 @@ def _checked_header(header: dict[str, Any], data_start: int, size: int) -> Heade
     if set(metadata) != {"record"}:
         raise DamagedFile("is not a direction: its metadata is not the one key 'record'")
     record_text = metadata["record"]
-    record = json.loads(record_text)
+    record = json.loads(record_text, parse_constant=_refuse_constant)
     if not isinstance(record.get("format"), int) or record["format"] < 1:
         raise DamagedFile("is not a direction: its record has no format number")
     if record["format"] > FORMAT:
@@ -132,6 +140,10 @@ def _checked_header(header: dict[str, Any], data_start: int, size: int) -> Heade
     if data_start + expected != size:
         raise DamagedFile(f"has {size} bytes; its header asks for {data_start + expected}")
     return Header(record, shapes, data_start, size)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_types(record: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ came between, it looks again. Versions on the hub are as immutable as those on d
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Pulled", "Pushed", "pull", "push"]
 
 TRIES = 6
-PRECONDITION_FAILED = 412
-CONFLICT = 409
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, PRECONDITION_FAILED = 401, 403, 404, 409, 412
 
 
 @dataclass(frozen=True)
@@ -127,33 +126,31 @@ def pull(
     return Pulled(repo, commit, [adopt(library, d, origin | {"ref": d.ref}) for d in directions])
 
 
-class _Overtaken(Exception):
+class _Overtaken(HubError):
     """Another commit came first."""
 
 
-class _hub_errors:
+@contextlib.contextmanager
+def _hub_errors(repo: str, action: str) -> Iterator[None]:
     """Turn the hub client's many failures into HubError lines."""
+    try:
+        yield
+    except HubError:
+        raise
+    except Exception as fault:
+        raise _explained(fault, f"cannot {action} {repo}") from fault
 
-    def __init__(self, repo: str, action: str) -> None:
-        self.repo, self.action = repo, action
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
-        if fault is None or isinstance(fault, (HubError, KeyboardInterrupt)):
-            return
-        status = getattr(getattr(fault, "response", None), "status_code", None)
-        if status in (PRECONDITION_FAILED, CONFLICT):
-            raise _Overtaken from fault
-        what = f"cannot {self.action} {self.repo}"
-        if status in (401, 403):
-            raise HubError(f"{what}: not allowed; log in with `hf auth login` or set HF_TOKEN") from fault
-        if status == 404 or type(fault).__name__ in ("RepositoryNotFoundError", "RevisionNotFoundError"):
-            raise HubError(f"{what}: no such repository or revision, or it is private") from fault
-        if isinstance(fault, Exception):
-            reason = re.sub(r"\s+", " ", str(fault))[:200]
-            raise HubError(f"{what}: {type(fault).__name__}: {reason}; is the network there?") from fault
+def _explained(fault: Exception, what: str) -> HubError:
+    status = getattr(getattr(fault, "response", None), "status_code", None)
+    if status in (PRECONDITION_FAILED, CONFLICT):
+        return _Overtaken(f"{what}: another push came first; try again")
+    if status in (UNAUTHORIZED, FORBIDDEN):
+        return HubError(f"{what}: not allowed; log in with `hf auth login` or set HF_TOKEN")
+    if status == NOT_FOUND or type(fault).__name__ in ("RepositoryNotFoundError", "RevisionNotFoundError"):
+        return HubError(f"{what}: no such repository or revision, or it is private")
+    reason = " ".join(str(fault).split())[:200]
+    return HubError(f"{what}: {type(fault).__name__}: {reason}; is the network there?")
 
 
 def _listing(api: Any, repo: str, revision: str | None) -> tuple[str, dict[str, str]]:

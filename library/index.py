@@ -187,11 +187,15 @@ def _subfolders(folder: Path) -> dict[str, int]:
     """Folders inside and when their entries last changed."""
     try:
         with os.scandir(folder) as entries:
-            return {
-                e.name: e.stat().st_mtime_ns for e in entries if not e.name.startswith(".") and e.is_dir()
-            }
+            return {e.name: e.stat().st_mtime_ns for e in entries if _is_ours(e)}
     except OSError:
         return {}
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """A folder that is not hidden and whose name is text; `verify` names the others."""
+    hidden = entry.name.startswith(".")
+    return not hidden and entry.is_dir() and not any("\ud800" <= c <= "\udfff" for c in entry.name)
 
 
 def _settled(mtime: int, recent: int) -> int:
@@ -286,6 +290,8 @@ def _insert(
         return
     except (DamagedFile, OSError) as fault:
         values["fault"] = str(fault)
+    except (ValueError, TypeError, ArithmeticError, AttributeError) as fault:  # whole, but by a stranger
+        values["fault"] = f"{place.path} has a record that cannot be shown: {type(fault).__name__}"
     row = [values[column] for column in COLUMNS]
     marks = ", ".join("?" * (len(row) + 5))
     columns = f"leaf, head, stamp, recorded, {', '.join(COLUMNS)}, crc"

@@ -20,6 +20,8 @@ __all__ = ["check_place", "for_saving", "now", "to_direction"]
 
 OWN_KEYS = ("notes", "sha256", "record_sha256", "version")  # made anew by every save, or never kept
 
+BIRTH_KEYS = ("created", "author", "tool", "imported", "origin")
+
 
 def now() -> str:
     """UTC as `2025-01-31T12:00:00Z`; SOURCE_DATE_EPOCH is respected, so that a build can be repeated."""
@@ -53,9 +55,14 @@ def tool_version() -> str:
         return APPLICATION
 
 
-def for_saving(direction: Direction) -> dict[str, Any]:
-    """The record to write, without version and digests; raises BadTensor for what JSON cannot hold."""
-    given = {k: v for k, v in direction.record.items() if k not in OWN_KEYS}
+def for_saving(direction: Direction, digest: str) -> dict[str, Any]:
+    """The record to write, without version and digests; raises BadTensor for what JSON cannot hold.
+
+    What the direction's record says is kept, who made it and when too, unless it is the record of another
+    tensor: `digest` is the sha256 of the tensors to be saved.
+    """
+    stale = BIRTH_KEYS if direction.record.get("sha256", digest) != digest else ()
+    given = {k: v for k, v in direction.record.items() if k not in (*OWN_KEYS, *stale)}
     full: dict[str, Any] = {
         "captions": {"source": [], "target": []},
         "generation": {},
@@ -96,8 +103,8 @@ def to_direction(tensors: Mapping[str, Any], record: Mapping[str, Any]) -> Direc
         name=record["name"],
         tensor=tensors["direction"],
         encoder=record["encoder"],
-        source=record.get("source", ""),
-        target=record.get("target", ""),
+        source=record.get("source") or "",
+        target=record.get("target") or "",
         source_embedding=tensors.get("source"),
         target_embedding=tensors.get("target"),
         version=record["version"],

@@ -52,13 +52,13 @@ def describe(values: dict[str, Any], record: dict[str, Any], labels: Labels) -> 
     texts = [text for side in ("source", "target") for text in captions.get(side) or []]
     tags = labels.tags(values["version"], record.get("tags") or [])
     values |= {
-        "source": record.get("source", ""),
-        "target": record.get("target", ""),
+        "source": record.get("source") or "",
+        "target": record.get("target") or "",
         "quality": headline(record.get("quality") or {}),
         "tags": to_json(tags),
-        "created": record.get("created", ""),
-        "author": record.get("author", ""),
-        "models": (record.get("models") or {}).get("name", ""),
+        "created": record.get("created") or "",
+        "author": record.get("author") or "",
+        "models": (record.get("models") or {}).get("name") or "",
         "captions": len(texts),
         "parents": to_json([parents_text([parent]) for parent in record.get("parents") or []]),
     }

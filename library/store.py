@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library import records
-from library.errors import DamagedFile, StorageError, UnknownDirection
-from library.fileformat import Header, decode, encode, read_header
+from library.errors import AmbiguousDirection, DamagedFile, DirectionsError, StorageError, UnknownDirection
+from library.fileformat import Header, decode, digest, encode, read_header
 from library.layer import Layer, VersionPath
 from library.lookup import Lookup
 from library.names import check_encoder, check_name
@@ -54,7 +54,9 @@ class Library:
     def __contains__(self, name: object) -> bool:
         try:
             return isinstance(name, str) and bool(self.lookup.find(name))
-        except LookupError:
+        except AmbiguousDirection:
+            return True
+        except DirectionsError:
             return False
 
     def __iter__(self) -> Iterator[str]:
@@ -70,7 +72,7 @@ class Library:
         tensors = {"direction": direction.tensor}
         if direction.source_embedding is not None and direction.target_embedding is not None:
             tensors |= {"source": direction.source_embedding, "target": direction.target_embedding}
-        record = records.for_saving(direction)
+        record = records.for_saving(direction, digest(tensors))
         saved: dict[str, Any] = {}
 
         def content(version: int) -> bytes:
@@ -102,7 +104,10 @@ class Library:
         Raises UnknownDirection, EncoderMismatch, AmbiguousDirection, DamagedFile, BadName.
         """
         found, negated = self.lookup.find_or_inverse(reference, encoder, models)
-        direction = self.read(found.path, found)
+        try:
+            direction = self.read(found.path, found)
+        except DamagedFile as fault:
+            raise DamagedFile(f"{fault}; {self._way_out(found)}") from fault
         if not negated:
             return direction
         from dataclasses import replace
@@ -110,6 +115,11 @@ class Library:
         note = f"{reference} is {found.ref} negated: no direction of that name exists"
         opposite = -direction
         return replace(opposite, record={**opposite.record, "notes": [*opposite.notes, note]})
+
+    def _way_out(self, damaged: VersionPath) -> str:
+        others = [v for v in self.lookup.versions(damaged.name, damaged.encoder) if v != damaged]
+        instead = f"use {others[-1].ref}, " if others else ""
+        return f"{instead}restore the file from a copy, or remove it: directions rm {damaged.ref}"
 
     def resolve(
         self, expression: str, encoder: str | Sequence[str] | None = None, models: str | None = None

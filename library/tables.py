@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from library.console import emit_json
+from library.console import emit_json_lines
 
 __all__ = ["age", "emit_rows", "format_option", "size_text", "table"]
 
@@ -27,21 +26,21 @@ format_option = click.option(
 
 
 def emit_rows(
-    rows: Sequence[Mapping[str, Any]], form: str, shown: Sequence[Mapping[str, Any]] | None = None
+    rows: Iterable[Mapping[str, Any]], form: str, shown: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
     """Print `rows` as `form`; a table is made of `shown`, the same rows for people, if given."""
-    if form == "json":
-        emit_json([dict(row) for row in rows])
-    elif form == "csv":
-        if rows:
-            text = io.StringIO()
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-            click.echo(text.getvalue(), nl=False)
-    else:
-        for line in table(rows if shown is None else shown, terminal_width()):
+    if form == "table":
+        for line in table(list(rows if shown is None else shown), terminal_width()):
             click.echo(line)
+    elif form == "json":
+        emit_json_lines(rows)
+    else:
+        writer: csv.DictWriter[str] | None = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(click.get_text_stream("stdout"), list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
 def table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:

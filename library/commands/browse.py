@@ -48,10 +48,10 @@ def list_catalog(
     rows = limit if limit is not None else (FIRST_PAGE if form == "table" or page > 1 else 0)
     query = Query(text=text, limit=rows, offset=(page - 1) * rows, **filters)
     found = select(library, query)
-    shown = [_row(entry) for entry in found.entries]
-    emit_rows([entry.as_dict() for entry in found.entries], form, shown)
+    shown = map(_row, found.entries)
+    emit_rows((entry.as_dict() for entry in found.entries), form, shown)
     for fault in found.faults:
-        say(f"damaged: {fault}")
+        say(printable(f"damaged: {fault}"))
     if form == "table":
         _footer(library, query, found, page)
 
@@ -63,7 +63,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "concepts": entry.concepts,
         "encoder": entry.encoder,
         "quality": "" if entry.quality is None else f"{entry.quality:.2f}",
-        "tags": " ".join([*entry.tags, *(f"@{alias}" for alias in entry.aliases)]),
+        "tags": " ".join((*entry.tags, *(f"@{alias}" for alias in entry.aliases))),
         "age": age(entry.created),
     }
 
@@ -166,6 +166,7 @@ def _details(library: Library, direction: Direction) -> dict[str, Any]:
         "created": record.get("created"),
         "author": record.get("author"),
         "tool": record.get("tool"),
+        "origin": record.get("origin"),
         "tags": record.get("tags", []),
         "aliases": [],
         "file": "",

@@ -10,7 +10,7 @@ import click
 
 from library.commands.common import encoder_option, output_options, with_library
 from library.console import emit_json, json_option, say
-from library.tables import emit_rows, size_text
+from library.tables import emit_rows, printable, size_text
 
 if TYPE_CHECKING:
     from library.store import Library
@@ -89,7 +89,8 @@ def verify(library: Library, form: str) -> None:
         faults = library.verify(progress)
     if form == "table":
         for fault in faults:
-            click.echo(fault.problem if fault.path in fault.problem else f"{fault.path}: {fault.problem}")
+            named = fault.problem if fault.path in fault.problem else f"{fault.path}: {fault.problem}"
+            click.echo(printable(named))
         if not faults:
             click.echo(f"all is well in {count} version{'' if count == 1 else 's'}")
     else:

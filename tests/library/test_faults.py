@@ -202,6 +202,7 @@ def test_strange_entries_do_not_end_a_listing(library: Library, make: Make) -> N
     library.save(make())
     (library.path / "stray.txt").write_text("x")
     (library.path / "Bad Name" / "x").mkdir(parents=True)
+    os.mkdir(os.fsencode(library.path) + b"/\xff\xfe")
     (library.path / "empty2folder" / ENCODER).mkdir(parents=True)
     leaf = library.path / "cat2dog" / ENCODER
     (leaf / "v0007.safetensors").mkdir()

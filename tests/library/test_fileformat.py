@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from library import Direction, Library
+from library.catalog import Query, select
 from library.errors import BadTensor, DamagedFile
 from library.fileformat import LONGEST_HEADER, canonical_json, decode, encode
 
@@ -136,6 +137,7 @@ CHANGES: list[tuple[Callable[[dict], object], str]] = [
     (lambda h: h["__metadata__"]["record"].update(parents=["a"]), "parents are not weighted directions"),
     (lambda h: h["__metadata__"]["record"].update(sha256="0" * 64), "their sha256 does not match the record"),
     (lambda h: h["__metadata__"]["record"].pop("name"), "unreadable header"),
+    (lambda h: h["__metadata__"]["record"].update(source=7), "whose source is int; expected str"),
 ]
 
 
@@ -143,6 +145,26 @@ CHANGES: list[tuple[Callable[[dict], object], str]] = [
 def test_a_wrong_header_is_named(change: Callable[[dict], object], fault: str) -> None:
     with pytest.raises(DamagedFile, match=fault):
         decode(io.BytesIO(rewritten(FORMAT_1_FILE.read_bytes(), change)), "here")
+
+
+def test_a_strangers_record_that_hashes_right_does_not_end_a_listing(library: Library, make: Make) -> None:
+    library.save(make("a2b"))
+    strange = [
+        {"quality": {"score": 10**400}},
+        {"parents": [{"weight": 10**400, "name": 3}]},
+        {"author": None, "created": None, "source": None, "models": {"name": None}},
+        {"quality": {"score": "high", "agreement": True}, "parents": [{}], "created": "yesterday"},
+        {"captions": {"source": None, "else": 3}, "tags": None},
+    ]
+    for record in strange:
+        place = library.save(make("c2d"))
+        path = library.find(place.ref).path
+        path.write_bytes(
+            rewritten(path.read_bytes(), lambda h, r=record: h["__metadata__"]["record"].update(r))
+        )
+    page = select(library, Query(all_versions=True))
+    assert len(page.entries) + len(page.faults) == len(strange) + 1
+    assert len(library.catalog()) == len(page.entries)
 
 
 def test_an_edited_record_is_damage() -> None:

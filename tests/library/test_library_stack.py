@@ -53,7 +53,7 @@ def test_the_upper_one_wins_where_both_have_a_number(stacked: Library, shared: P
     own.save(make(seed=7, record={"tags": ["mine"]}))
     assert stacked.load("cat2dog@1").record["tags"] == ["mine"]
     every = select(stacked, Query(all_versions=True)).entries
-    assert [(e.ref, e.tags) for e in every[:2]] == [("cat2dog@2", []), ("cat2dog@1", ["mine"])]
+    assert [(e.ref, e.tags) for e in every[:2]] == [("cat2dog@2", ()), ("cat2dog@1", ("mine",))]
     assert select(stacked, Query(tags=("mine",))).entries == [], "its latest version is the shared one"
     assert len(list(stacked.walk())) == 3 and len(stacked.catalog()) == 3
 

@@ -1,0 +1,247 @@
+"""In and out: the published `.pt` pairs, single files, bundles, and hostile ones."""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from library import Direction, Library
+from library.errors import BadFile, BadName
+from library.exchange import export_bundle, export_file, import_bundle, import_file, import_pair
+from library.foreign import write_pair
+
+Make = Callable[..., Direction]
+ENCODER = "clip-tiny-1a2b3c4d"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """`cat.pt` and `dog.pt` as the published scripts write them, one of them in half precision."""
+    generator = torch.Generator().manual_seed(0)
+    paths = (tmp_path / "cat.pt", tmp_path / "dog.pt")
+    torch.save(torch.randn(1, 77, 768, generator=generator), paths[0])
+    torch.save(torch.randn(1, 77, 768, generator=generator).half(), paths[1])
+    return paths
+
+
+def test_a_pair_comes_in_and_goes_out(library: Library, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    saved = import_pair(library, *pair, "cat2dog", "sd-1.4")
+    cat, dog = (torch.load(path, weights_only=True).float().numpy()[0] for path in pair)
+    np.testing.assert_array_equal(saved.tensor, dog - cat)
+    assert (saved.source, saved.target, saved.encoder) == ("cat", "dog", "sd-1.4")
+    record = library.load("cat2dog").record
+    assert record["declared"] is True and record["imported"] == ["cat.pt", "dog.pt"]
+    assert record["models"] == {"name": "sd-1.4"}
+    written = write_pair(library.load("cat2dog"), tmp_path / "out")
+    assert [path.name for path in written] == ["cat.pt", "dog.pt"]
+    for path, expected in zip(written, (cat, dog), strict=True):
+        tensor = torch.load(path, weights_only=True, map_location="cpu")
+        assert tensor.shape == (1, 77, 768) and tensor.dtype == torch.float32
+        np.testing.assert_array_equal(tensor[0].numpy(), expected)
+
+
+def test_many_embeddings_are_averaged(library: Library, tmp_path: Path) -> None:
+    many = torch.randn(5, 4, 8)
+    torch.save(many, tmp_path / "a.pt")
+    torch.save(torch.zeros(1, 4, 8), tmp_path / "b.pt")
+    saved = import_pair(
+        library, tmp_path / "a.pt", tmp_path / "b.pt", "a2b", "sd-1.4", ("an apple", "a bear")
+    )
+    np.testing.assert_allclose(saved.tensor, -many.mean(0).numpy(), rtol=1e-5, atol=1e-6)
+    assert (saved.source, saved.target) == ("an apple", "a bear")
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_bare_tensor(library: Library, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x{ending}"
+    tensor = torch.randn(1, 4, 8)
+    if ending == ".pt":
+        torch.save(tensor, path)
+    else:
+        save_file({"anything": tensor}, path)
+    with pytest.raises(BadFile, match="add --name NAME and --encoder ID"):
+        import_file(library, path)
+    saved = import_file(library, path, "a2b", "sd-1.4", ("a", "b"))
+    np.testing.assert_array_equal(saved.tensor, tensor[0].numpy())
+    assert saved.record["declared"] is True
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("executed",))
+
+
+def test_files_that_are_refused(library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def written(name: str, content: object) -> Path:
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        return path
+
+    cases = [
+        (written("evil.pt", pickle.dumps(Evil())), "cannot be read as tensors"),
+        (written("evil2.pt", Evil()), "cannot be read as tensors"),
+        (written("x.txt", b"x"), "is of a type that is not imported"),
+        (written("empty.pt", b""), "cannot be read as tensors"),
+        (written("list.pt", [1, 2]), "holds a list; expected a tensor"),
+        (
+            written("two.pt", {"a": torch.zeros(2, 2), "b": torch.zeros(2, 2)}),
+            "holds 2 tensors; expected one",
+        ),
+        (written("ints.pt", torch.zeros(2, 2, dtype=torch.int64)), "holds torch.int64"),
+        (written("flat.pt", torch.zeros(4)), r"has shape \[4\]; expected \[tokens, dim\]"),
+        (written("nan.pt", torch.full((2, 2), float("nan"))), "not finite"),
+        (written("bad.safetensors", b"\xff" * 20), "claims a header of"),
+        (tmp_path, "is a folder"),
+    ]
+    for path, fault in cases:
+        with pytest.raises(BadFile, match=fault) as refused:
+            import_file(library, path, "a2b", "sd-1.4")
+        assert str(path) in str(refused.value)
+    bomb = tmp_path / "bomb.pt"
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("bomb/data.pkl", "w") as entry,
+    ):
+        for _ in range(300):
+            entry.write(bytes(2**20))
+    with pytest.raises(BadFile, match="unpacks to 314572800 bytes"):
+        import_file(library, bomb, "a2b", "sd-1.4")
+    assert list(library) == [] and "executed" not in capsys.readouterr().out
+
+
+def test_a_pair_that_is_none(library: Library, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    torch.save(torch.zeros(1, 4, 8), tmp_path / "small.pt")
+    with pytest.raises(BadFile, match="not a pair"):
+        import_pair(library, pair[0], tmp_path / "small.pt", "a2b", "sd-1.4")
+    with pytest.raises(BadName, match="an encoder id is"):
+        import_pair(library, *pair, "a2b", "SD 1.4")
+
+
+def test_an_exported_version_is_the_file_and_comes_back_once(
+    library: Library, make: Make, tmp_path: Path
+) -> None:
+    saved = library.save(make(record={"tags": ["x"], "author": "ann"}))
+    path = export_file(library, "cat2dog", tmp_path / "out" / "cat2dog.safetensors")
+    assert path.read_bytes() == library.find("cat2dog").path.read_bytes()
+    assert import_file(library, path).ref == "cat2dog@1", "it is here already"
+    other = Library(tmp_path / "other", search_path=())
+    other.save(make(seed=5))
+    back = import_file(other, path)
+    assert back.ref == "cat2dog@2" and back.record["author"] == "ann"
+    np.testing.assert_array_equal(back.source_embedding, saved.source_embedding)
+    assert import_file(other, path, name="mine").ref == "mine@1"
+    with pytest.raises(BadFile, match="leave --encoder out"):
+        import_file(other, path, encoder="sd-1.4")
+    with pytest.raises(BadFile, match=r"damaged record|damaged tensors"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        import_file(other, path)
+
+
+def test_a_sum_is_exported_with_its_parents(library: Library, make: Make, tmp_path: Path) -> None:
+    library.save(make())
+    library.save(make("day2winter", seed=1))
+    path = export_file(library, "0.5*cat2dog + day2winter", tmp_path / "sum.safetensors")
+    other = Library(tmp_path / "other", search_path=())
+    back = import_file(other, path, name="mix")
+    assert [parent["weight"] for parent in back.record["parents"]] == [0.5, 1.0]
+    np.testing.assert_array_equal(back.tensor, library.resolve("0.5*cat2dog + day2winter").tensor)
+    with pytest.raises(BadFile, match=r"export it as \.safetensors"):
+        write_pair(back, tmp_path)
+
+
+def test_a_bundle_carries_versions_with_their_records(library: Library, make: Make, tmp_path: Path) -> None:
+    for seed, name in enumerate(("cat2dog", "cat2dog", "猫2犬")):
+        library.save(make(name, seed=seed, record={"captions": {"source": ["é 🐱"], "target": []}}))
+    bundle = tmp_path / "some.zip"
+    assert export_bundle(library, ["cat2dog", "cat2dog@1", "猫2犬", "cat2dog@2"], bundle) == 3
+    first = bundle.read_bytes()
+    export_bundle(library, ["猫2犬", "cat2dog@1", "cat2dog"], bundle)
+    assert bundle.read_bytes() == first, "the same versions make the same bytes"
+    other = Library(tmp_path / "other", search_path=())
+    assert [(d.ref, new) for d, new in import_bundle(other, bundle)] == [
+        ("cat2dog@1", True),
+        ("cat2dog@2", True),
+        ("猫2犬@1", True),
+    ]
+    assert other.find("猫2犬").path.read_bytes() == library.find("猫2犬").path.read_bytes()
+    assert not any(new for _, new in import_bundle(other, bundle)) and other.verify() == []
+
+
+def zipped(path: Path, entries: list[tuple[str | zipfile.ZipInfo, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return path
+
+
+def test_hostile_bundles_are_refused_whole(library: Library, make: Make, tmp_path: Path) -> None:
+    library.save(make())
+    content = library.find("cat2dog").path.read_bytes()
+    good = f"cat2dog/{ENCODER}/v0001.safetensors"
+    link = zipfile.ZipInfo(f"cat2dog/{ENCODER}/v0002.safetensors")
+    link.external_attr = 0o120777 << 16
+    cases: list[tuple[str | zipfile.ZipInfo, bytes, str]] = [
+        ("../evil.safetensors", content, "expected NAME/ENCODER/v0001.safetensors"),
+        (f"../../{ENCODER}/v0001.safetensors", content, "expected NAME/ENCODER"),
+        (f"../{ENCODER}/v0001.safetensors", content, "name '..'"),
+        (f"/cat2dog/{ENCODER}/v0001.safetensors", content, "expected NAME/ENCODER"),
+        (f"cat2dog\\{ENCODER}\\v0001.safetensors", content, "expected NAME/ENCODER"),
+        (f"con/{ENCODER}/v0001.safetensors", content, "device name of Windows"),
+        (f"Cat2Dog/{ENCODER}/v0001.safetensors", content, "lower-case"),
+        ("cat2dog/../v0001.safetensors", content, "not an encoder id"),
+        ("readme.txt", b"x", "expected NAME/ENCODER"),
+        (f"cat2dog/{ENCODER}/aliases.json", b"{}", "expected NAME/ENCODER"),
+        (link, b"/etc/passwd", "not a plain file"),
+        (f"cat2dog/{ENCODER}/v0002.safetensors", content, "was moved here"),
+        (f"dog2cat/{ENCODER}/v0001.safetensors", content, "was moved here"),
+        (f"a2b/{ENCODER}/v0001.safetensors", content[:-1], "its header asks for"),
+        (f"a2b/{ENCODER}/v0001.safetensors", b"", "is empty"),
+        (f"a2b/{ENCODER}/v0001.safetensors", bytes(70 * 2**20), "unpacks to 73400320 bytes"),
+    ]
+    other = Library(tmp_path / "other", search_path=())
+    for name, inside, fault in cases:
+        bundle = zipped(tmp_path / "hostile.zip", [(good, content), (name, inside)])
+        with pytest.raises(BadFile) as refused:
+            import_bundle(other, bundle)
+        assert fault in str(refused.value) and "nothing was imported" in str(refused.value)
+    with pytest.warns(UserWarning, match="Duplicate"):
+        bundle = zipped(tmp_path / "twice.zip", [(good, content), (good, content)])
+    with pytest.raises(BadFile, match="it is there twice"):
+        import_bundle(other, bundle)
+    assert not other.path.exists() and not (tmp_path / "evil.safetensors").exists()
+
+
+def test_bundles_that_are_none(library: Library, tmp_path: Path) -> None:
+    for content in (b"", b"PK\x03\x04 garbage", zip_bytes([])):
+        (tmp_path / "x.zip").write_bytes(content)
+        with pytest.raises(BadFile):
+            import_bundle(library, tmp_path / "x.zip")
+
+
+def zip_bytes(entries: list[tuple[str, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_a_bundle_that_lies_about_its_size(library: Library, make: Make, tmp_path: Path) -> None:
+    library.save(make())
+    content = library.find("cat2dog").path.read_bytes()
+    whole = zip_bytes([(f"cat2dog/{ENCODER}/v0001.safetensors", content)])
+    size = len(content).to_bytes(4, "little")
+    for lie in (len(content) - 8, len(content) + 8, 16):
+        (tmp_path / "lie.zip").write_bytes(whole.replace(size, lie.to_bytes(4, "little")))
+        with pytest.raises(BadFile):
+            import_bundle(Library(tmp_path / "other", search_path=()), tmp_path / "lie.zip")
