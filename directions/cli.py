@@ -92,7 +92,7 @@ def main(
     _check_usage(source, target, many, options)
     from library.store import Library
 
-    quiet()
+    quiet(options)
     library = Library(library_path)
     if options["pairs"]:
         from directions.cli_many import run_pairs
@@ -216,14 +216,18 @@ def _rejected(counts: dict[str, dict[str, int]]) -> str:
     return f"  (rejected: {said})" if said else ""
 
 
-def quiet() -> None:
-    """Only our own progress and messages: the libraries' remarks are for programmers."""
+def quiet(options: dict[str, Any]) -> None:
+    """Only our own progress and messages, and that of downloads; before transformers is imported."""
     import os
-    import warnings
+    from pathlib import Path
+
+    from zoo.registry import resolve
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    models = resolve(options["models"])
+    needed = [models.diffusion]
+    if not options["templates"]:
+        needed.append(options["captions_model"] or models.captions)
+    if all(Path(where).is_dir() for where in needed):  # then there is nothing to download
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from directions.errors import BadCaptions
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from directions.models import Encoder
 
-__all__ = ["BLOCKS", "Moments", "embed", "embed_batches"]
+__all__ = ["BLOCKS", "Moments", "embed", "embed_phrases"]
 
 BLOCKS = 32
+PHRASES_A_CALL = 32
 Floats = NDArray[np.float64]
 
 
@@ -39,16 +42,10 @@ class Moments:
     squares: Floats
 
     @classmethod
-    def empty(cls, shape: tuple[int, int]) -> Moments:
-        """No embedding of `[tokens, dim]` yet."""
-        return cls(0, np.zeros((BLOCKS, *shape)), np.zeros(shape))
-
-    def plus(self, embeddings: Floats) -> Moments:
-        """With `[B, tokens, dim]` more; the arrays of `self` are added to in place."""
-        for row, embedding in enumerate(embeddings):
-            self.blocks[(self.count + row) % BLOCKS] += embedding
-        np.add(self.squares, np.einsum("bij,bij->ij", embeddings, embeddings), out=self.squares)
-        return Moments(self.count + len(embeddings), self.blocks, self.squares)
+    def of(cls, embeddings: Floats) -> Moments:
+        """Of `[N, tokens, dim]` at once."""
+        blocks = np.stack([embeddings[block::BLOCKS].sum(axis=0) for block in range(BLOCKS)])
+        return cls(len(embeddings), blocks, (embeddings**2).sum(axis=0))
 
     @property
     def mean(self) -> Floats:
@@ -71,14 +68,13 @@ class Moments:
         return np.array([len(range(block, self.count, BLOCKS)) for block in range(BLOCKS)])
 
 
-def embed_batches(texts: Iterable[str], encoder: Encoder, batch_size: int = 32) -> Iterator[Floats]:
-    """Embeddings `[B, tokens, dim]` float64, batch by batch, exactly as the editor's encoder gives them."""
+def encoded(texts: Iterable[str], encoder: Encoder, batch_size: int) -> Iterator[Tensor]:
+    """`[B, tokens, dim]` on the encoder's device, batch by batch, exactly as for the editor."""
     from zoo.text import encode_text
 
     stream = iter(texts)
     while batch := list(islice(stream, batch_size)):
-        hidden = encode_text(batch, encoder.tokenizer, encoder.text_encoder, encoder.clip_skip)
-        yield hidden.float().cpu().numpy().astype(np.float64)
+        yield encode_text(batch, encoder.tokenizer, encoder.text_encoder, encoder.clip_skip)
 
 
 def embed(
@@ -88,16 +84,27 @@ def embed(
     progress: Callable[[int], object] | None = None,
 ) -> Moments:
     """The moments of the texts' embeddings in constant memory, however many; raises BadCaptions for none."""
-    moments = Moments.empty(encoder.shape)
-    for batch in embed_batches(texts, encoder, batch_size):
-        moments = moments.plus(batch)
+    import torch
+
+    device = encoder.text_encoder.device
+    home = device if device.type == "cuda" else torch.device("cpu")  # where float64 is to be had
+    blocks = torch.zeros((BLOCKS, *encoder.shape), dtype=torch.float64, device=home)
+    squares = torch.zeros(encoder.shape, dtype=torch.float64, device=home)
+    count = 0
+    for hidden in encoded(texts, encoder, batch_size):
+        for part in hidden.to(home).double().split(BLOCKS):  # no block twice in one sum: its order is fixed
+            places = (torch.arange(len(part), device=home) + count) % BLOCKS
+            blocks.index_add_(0, places, part)
+            squares += part.square().sum(dim=0)
+            count += len(part)
         if progress is not None:
-            progress(len(batch))
-    if not moments.count:
+            progress(len(hidden))
+    if not count:
         raise BadCaptions("no captions were given; expected one at least")
-    return moments
+    return Moments(count, blocks.cpu().numpy(), squares.cpu().numpy())
 
 
 def embed_phrases(phrases: Sequence[str], encoder: Encoder) -> Floats:
-    """The embeddings `[B, tokens, dim]` of a few phrases."""
-    return np.concatenate(list(embed_batches(phrases, encoder)))
+    """The embeddings `[B, tokens, dim]` of a few phrases, float64."""
+    batches = encoded(phrases, encoder, PHRASES_A_CALL)
+    return np.concatenate([hidden.cpu().double().numpy() for hidden in batches])

@@ -31,6 +31,7 @@ __all__ = [
     "share_on_concept",
 ]
 
+Indices = NDArray[np.int64]
 SETTLED = 0.99  # cosine at which a direction counts as arrived
 SPLITS = 200
 REPLICATES = 1000
@@ -141,24 +142,38 @@ class _Blocks:
         """Blocks in use on the side that has fewer."""
         return min(len(used) for used in self.used)
 
-    def shuffled(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """The blocks of each side in a random order, the same for both sides of paired captions."""
-        if self.paired:
-            order = rng.permutation(self.used[0])
-            return [order, order]
-        return [rng.permutation(used) for used in self.used]
+    def shuffled(self, rng: np.random.Generator, times: int) -> list[Indices]:
+        """The blocks of each side in random orders `[times, blocks]`, one for both if they are paired."""
+        orders = [rng.permuted(np.tile(used, (times, 1)), axis=1) for used in self.used[: 2 - self.paired]]
+        return [orders[0], orders[-1]]
 
-    def weights(self, chosen: list[NDArray[np.int64]]) -> Floats:
-        """The weights [2·BLOCKS] of the direction made of these blocks of source and target."""
-        weights = np.zeros(2 * BLOCKS)
+    def drawn_again(self, rng: np.random.Generator, chosen: list[Indices]) -> list[Indices]:
+        """As many blocks drawn from the chosen ones with replacement, row by row."""
+        drawn = []
+        for blocks in chosen[: 2 - self.paired]:
+            places = rng.integers(0, blocks.shape[1], blocks.shape)
+            drawn.append(np.take_along_axis(blocks, places, axis=1))
+        return [drawn[0], drawn[-1]]
+
+    def weights(self, chosen: list[Indices]) -> Floats:
+        """The weights `[times, 2·BLOCKS]` of the directions made of these blocks of source and target."""
+        times = len(chosen[0])
+        weights = np.zeros((times, 2 * BLOCKS))
+        rows = np.arange(times)[:, None]
         for side, (blocks, sign) in enumerate(zip(chosen, (-1.0, 1.0), strict=True)):
-            np.add.at(weights, side * BLOCKS + blocks, sign / self.sizes[side][blocks].sum())
+            shares = sign / self.sizes[side][blocks].sum(axis=1, keepdims=True)
+            np.add.at(weights, (rows, side * BLOCKS + blocks), shares)
         return weights
 
-    def cosine(self, one: Floats, other: Floats) -> float:
-        """Between two directions given as weights; 0 if either is zero."""
-        lengths = (one @ self.gram @ one) * (other @ self.gram @ other)
-        return float(one @ self.gram @ other / math.sqrt(lengths)) if lengths > 0 else 0.0
+    def cosines(self, ones: Floats, others: Floats) -> Floats:
+        """Between directions given as weights, row by row; 0 where either is zero."""
+        lengths = _dots(ones @ self.gram, ones) * _dots(others @ self.gram, others)
+        dots = _dots(ones @ self.gram, others)
+        return np.divide(dots, np.sqrt(np.maximum(lengths, 0)), out=np.zeros_like(dots), where=lengths > 0)
+
+
+def _dots(ones: Floats, others: Floats) -> Floats:
+    return np.asarray((ones * others).sum(axis=1))
 
 
 def agreement(
@@ -173,48 +188,34 @@ def agreement(
     if blocks.fewest < 2:
         return None
     rng = np.random.default_rng(0)
-
-    def halved(again: bool) -> float:
-        halves: list[list[NDArray[np.int64]]] = [[], []]
-        for order in blocks.shuffled(rng):
-            for half, part in zip(halves, (order[: len(order) // 2], order[len(order) // 2 :]), strict=True):
-                half.append(part)
+    values = []
+    for times, again in ((SPLITS, False), (REPLICATES, True)):
+        orders = blocks.shuffled(rng, times)
+        halves = [[o[:, : o.shape[1] // 2] for o in orders], [o[:, o.shape[1] // 2 :] for o in orders]]
         if again:
-            halves = [_drawn_again(half, rng, paired) for half in halves]
-        return blocks.cosine(blocks.weights(halves[0]), blocks.weights(halves[1]))
-
-    mean = float(np.mean([halved(False) for _ in range(SPLITS)]))
-    replicates = np.array([halved(True) for _ in range(REPLICATES)])
-    low, high = np.percentile(replicates - replicates.mean(), [2.5, 97.5])
+            halves = [blocks.drawn_again(rng, half) for half in halves]
+        values.append(blocks.cosines(blocks.weights(halves[0]), blocks.weights(halves[1])))
+    mean = float(values[0].mean())
+    low, high = np.percentile(values[1] - values[1].mean(), [2.5, 97.5])
     return mean, (max(-1.0, mean + float(low)), min(1.0, mean + float(high)))
-
-
-def _drawn_again(
-    half: list[NDArray[np.int64]], rng: np.random.Generator, paired: bool
-) -> list[NDArray[np.int64]]:
-    drawn = [rng.choice(part, len(part)) for part in half]
-    return [drawn[0], drawn[0]] if paired else drawn
 
 
 def convergence(source: Moments, target: Moments, paired: bool = False) -> tuple[tuple[int, float], ...]:
     """(captions a side, mean cosine to the whole direction), for random 1/32, 1/16 … of the captions."""
     blocks = _Blocks(source, target, paired)
+    count = min(source.count, target.count)
     rng = np.random.default_rng(0)
-    whole = blocks.weights(blocks.used)
+    whole = blocks.weights([used[None, :] for used in blocks.used])
     points: list[tuple[int, float]] = []
-    for share in CURVE:
-        if share >= blocks.fewest:
+    for taken in CURVE:
+        if taken >= blocks.fewest:
             break
-        cosines = []
-        for _ in range(SPLITS // 4):
-            orders = [
-                order[: max(1, round(len(order) * share / blocks.fewest))] for order in blocks.shuffled(rng)
-            ]
-            cosines.append(blocks.cosine(blocks.weights(orders), whole))
-        points.append(
-            (max(1, round(min(source.count, target.count) * share / blocks.fewest)), float(np.mean(cosines)))
-        )
-    return (*points, (min(source.count, target.count), blocks.cosine(whole, whole)))
+        share = taken / blocks.fewest
+        orders = blocks.shuffled(rng, SPLITS)
+        parts = [order[:, : max(1, round(order.shape[1] * share))] for order in orders]
+        cosines = blocks.cosines(blocks.weights(parts), np.repeat(whole, SPLITS, axis=0))
+        points.append((max(1, round(count * share)), float(cosines.mean())))
+    return (*points, (count, float(blocks.cosines(whole, whole)[0])))
 
 
 def _flattens(curve: tuple[tuple[int, float], ...]) -> int | None:

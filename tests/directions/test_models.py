@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from directions.embed import embed, embed_phrases
-from directions.errors import BadSetting, ModelUnavailable
+from directions.embed import Moments, embed, embed_phrases
+from directions.errors import BadCaptions, BadSetting, ModelUnavailable
 from directions.models import Encoder, knowledge_of, load_encoder, load_writer, pick_device
 from tests.directions.conftest import GOLDEN
 from zoo.registry import ModelSet, resolve
@@ -53,6 +53,19 @@ def test_one_at_a_time_and_in_batches_are_the_same_mean(golden_encoder: Encoder)
     alone = np.mean([embed_phrases([text], golden_encoder)[0] for text in TEXTS], axis=0)
     for size in (1, 3, 32):
         np.testing.assert_allclose(embed(TEXTS, golden_encoder, size).mean, alone, atol=1e-5)
+
+
+def test_streaming_moments_equal_those_of_everything_at_once(golden_encoder: Encoder) -> None:
+    texts = [f"a photo of {number} cats" for number in range(70)]
+    told: list[int] = []
+    streamed = embed(iter(texts), golden_encoder, 33, told.append)  # a batch that wraps around the blocks
+    direct = Moments.of(embed_phrases(texts, golden_encoder))
+    assert streamed.count == direct.count == sum(told) == 70
+    np.testing.assert_allclose(streamed.blocks, direct.blocks, atol=1e-4)
+    np.testing.assert_allclose(streamed.second_moment, direct.second_moment, rtol=1e-4, atol=1e-6)
+    assert streamed.mean.dtype == streamed.second_moment.dtype == np.float64
+    with pytest.raises(BadCaptions, match="no captions were given"):
+        embed([], golden_encoder)
 
 
 def test_the_id_is_the_same_in_float16_and_float32(golden_encoder: Encoder, tmp_path: Path) -> None:

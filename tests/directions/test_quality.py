@@ -15,14 +15,6 @@ SHAPE = (4, 8)
 PLENTY = Captions("cat", ("x",), drawn=10, off_concept=2, duplicates=3, empty=2)
 
 
-def moments_of(rows: np.ndarray) -> Moments:
-    """Of `[N, tokens, dim]`, in uneven batches."""
-    moments = Moments.empty(SHAPE)
-    for batch in np.array_split(rows, 3) if len(rows) > 2 else [rows]:
-        moments = moments.plus(batch)
-    return moments
-
-
 def sides(n: int, gap: float, spread: float = 1.0, shared: bool = False) -> tuple[Moments, Moments]:
     """Gaussian captions of summed variance spread² a side; their means lie `gap` apart."""
     rng = np.random.default_rng(7)
@@ -30,16 +22,16 @@ def sides(n: int, gap: float, spread: float = 1.0, shared: bool = False) -> tupl
     source = rng.normal(scale=scale, size=(n, *SHAPE))
     target = source.copy() if shared else rng.normal(scale=scale, size=(n, *SHAPE))
     target[:, 2, :] += gap / math.sqrt(SHAPE[1])
-    return moments_of(source), moments_of(target)
+    return Moments.of(source), Moments.of(target)
 
 
 def figures(n: int, gap: float, paired: bool = False, **more: Any) -> Quality:
     return measure(*sides(n, gap, **more), (PLENTY, PLENTY), paired)
 
 
-def test_streaming_moments_equal_the_direct_ones() -> None:
+def test_moments_are_what_they_are_called() -> None:
     rows = np.random.default_rng(0).normal(3.0, 2.0, (101, *SHAPE))
-    moments = moments_of(rows)
+    moments = Moments.of(rows)
     np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12)
     np.testing.assert_allclose(moments.second_moment, (rows**2).mean(0), rtol=1e-12)
     assert moments.spread == pytest.approx(math.sqrt(rows.var(0).sum()))

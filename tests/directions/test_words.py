@@ -39,7 +39,8 @@ def test_a_concept_takes_its_article(phrase: str, expected: str) -> None:
     ("one", "many"),
     [
         ("cat", "cats"), ("fox", "foxes"), ("wolf", "wolves"), ("pony", "ponies"), ("bus", "buses"),
-        ("sheep", "sheep"), ("mouse", "mice"), ("human", "humans"), ("woman", "women"), ("child", "children"), ("snowman", "snowmen"),
+        ("sheep", "sheep"), ("mouse", "mice"), ("human", "humans"), ("woman", "women"),
+        ("child", "children"), ("snowman", "snowmen"),
         ("zebra", "zebras"), ("horse", "horses"), ("nurse", "nurses"), ("church", "churches"),
     ],
 )  # fmt: skip
