@@ -76,7 +76,7 @@ def their_writing(model: Any, tokenizer: Any, prompt: str, count: int) -> list[s
 
 def work(who: str, what: str, where: str, captions: int) -> dict[str, float]:
     """One measurement, in this process: seconds for both sides, and peak memory in MiB."""
-    from directions.discover import Discovery
+    from directions.discovery import Discovery
     from directions.embed import embed
     from directions.settings import Settings
 

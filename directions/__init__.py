@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from directions.discover import Discovery, discover
+    from directions.discovery import Discovery, discover
     from directions.errors import DiscoveryError
     from directions.pairs import discover_pairs
-    from directions.rebuild import rebuild
+    from directions.rebuilding import rebuild
     from directions.settings import Settings
 
 __all__ = ["Discovery", "DiscoveryError", "Settings", "discover", "discover_pairs", "rebuild"]
 
 HOMES = {
-    "Discovery": "directions.discover",
+    "Discovery": "directions.discovery",
     "DiscoveryError": "directions.errors",
     "Settings": "directions.settings",
-    "discover": "directions.discover",
+    "discover": "directions.discovery",
     "discover_pairs": "directions.pairs",
-    "rebuild": "directions.rebuild",
+    "rebuild": "directions.rebuilding",
 }
 
 

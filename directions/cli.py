@@ -9,7 +9,7 @@ import click
 from library.console import emit_json, json_option, library_option, reports_failures, say
 
 if TYPE_CHECKING:
-    from directions.discover import Discovery
+    from directions.discovery import Discovery
     from directions.settings import Settings
     from library.direction import Direction
     from library.store import Library
@@ -131,7 +131,7 @@ def settings_of(options: dict[str, Any]) -> Settings:
 def discovery_of(options: dict[str, Any], settings: Settings | None = None) -> Discovery:
     """The models and settings that the options name; nothing is loaded yet."""
     from directions.cache import Cache, cache_folder
-    from directions.discover import Discovery
+    from directions.discovery import Discovery
 
     return Discovery(
         options["models"],
@@ -160,8 +160,8 @@ def _discovered(source: str | None, target: str | None, options: dict[str, Any])
 
 def _rebuilt(library: Library, options: dict[str, Any]) -> Direction:
     from directions.progress import Bar
-    from directions.rebuild import rebuild
-    from directions.rebuild import settings_of as recorded
+    from directions.rebuilding import rebuild
+    from directions.rebuilding import settings_of as recorded
 
     direction = library.load(options["rebuild"], options["encoder"])
     discovery = discovery_of(options, recorded(direction))

@@ -11,7 +11,7 @@ from library.console import INTERRUPTED, emit_json, say
 from library.tables import table, terminal_width
 
 if TYPE_CHECKING:
-    from directions.discover import Discovery
+    from directions.discovery import Discovery
     from directions.pairs import Outcome
     from library.store import Library
 

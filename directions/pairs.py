@@ -15,7 +15,7 @@ from library.errors import DirectionsError
 from library.names import check_name, direction_name
 
 if TYPE_CHECKING:
-    from directions.discover import Discovery
+    from directions.discovery import Discovery
     from directions.settings import Settings
     from library.direction import Direction
     from library.store import Library

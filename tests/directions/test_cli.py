@@ -151,11 +151,17 @@ def test_help_names_every_option_and_imports_nothing_heavy() -> None:
     assert "mkdir-direction cat dog" in done.stdout and "--rebuild" in done.stdout
 
 
+def test_what_is_exported_is_what_it_is_called() -> None:
+    code = "import directions\nfor name in directions.__all__: print(type(getattr(directions, name)).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "module" not in done.stdout.split(), done.stderr
+
+
 def test_the_package_keeps_to_its_side() -> None:
     code = (
         "import sys\n"
-        "import directions.cli, directions.cli_many, directions.discover, directions.generate\n"
-        "import directions.pairs, directions.rebuild, directions.report\n"
+        "import directions.cli, directions.cli_many, directions.discovery, directions.generate\n"
+        "import directions.pairs, directions.rebuilding, directions.report\n"
         "assert not [m for m in sys.modules if m.split('.')[0] in ('editor', 'torch', 'transformers')]\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

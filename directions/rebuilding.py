@@ -11,7 +11,7 @@ from directions.errors import BadCaptions
 from directions.settings import Settings
 
 if TYPE_CHECKING:
-    from directions.discover import Discovery
+    from directions.discovery import Discovery
     from library.direction import Direction
 
 __all__ = ["rebuild", "settings_of"]
