@@ -53,7 +53,9 @@ def share(hits: list[bool]) -> float:
 
 
 def matches(verdicts: list[Verdict], scenes: list[Scene], field: str) -> float:
-    return share([getattr(v, field) == (getattr(s, field) or "none") for v, s in zip(verdicts, scenes, strict=True)])
+    return share(
+        [getattr(v, field) == (getattr(s, field) or "none") for v, s in zip(verdicts, scenes, strict=True)]
+    )
 
 
 class Bench:
@@ -104,13 +106,18 @@ class Bench:
         for i in range(0, len(wanted), BATCH):
             prompts = [f"a {o} {BACKGROUNDS[b]}" for o, b in wanted[i : i + BATCH]]
             generator = torch.Generator().manual_seed(i)
-            images += pipeline(prompts, num_inference_steps=50, guidance_scale=GUIDANCE_SCALE, generator=generator).images
+            images += pipeline(
+                prompts, num_inference_steps=50, guidance_scale=GUIDANCE_SCALE, generator=generator
+            ).images
         verdicts = self.judge.judge(as_tensor(images))
-        self.sheet.append([(f"{o}, {b}", im) for (o, b), im in zip(wanted[:8], images[:8], strict=False)])
+        pairs = list(zip(verdicts, wanted, strict=True))
+        self.sheet.append([(f"{o}, {b}", im) for (o, b), im in zip(wanted[:8], images[:8], strict=True)])
         return [
-            at_least("text to image: right object", share([v.object == o for v, (o, _) in zip(verdicts, wanted, strict=True)]), "%", 95),
-            at_least("text to image: right background", share([v.background == b for v, (_, b) in zip(verdicts, wanted, strict=True)]), "%", 95),
-        ]  # fmt: skip
+            at_least("text to image: right object", share([v.object == o for v, (o, _) in pairs]), "%", 95),
+            at_least(
+                "text to image: right background", share([v.background == b for v, (_, b) in pairs]), "%", 95
+            ),
+        ]
 
     def inversion_rows(self) -> list[Row]:
         """Invert, regenerate without an edit, and compare with the autoencoder's own reconstruction."""
@@ -120,7 +127,9 @@ class Bench:
         for i in range(0, len(pictures), BATCH):
             inversions = self.editor.invert_all(pictures[i : i + BATCH], regulariser=CARD_REGULARISER)
             nothing = self.no_direction()
-            edits = self.editor.edit_all([(inv, nothing, 0.0) for inv in inversions], cross_attention_guidance=0.0)
+            edits = self.editor.edit_all(
+                [(inv, nothing, 0.0) for inv in inversions], cross_attention_guidance=0.0
+            )
             own = [inv.autoencoded() for inv in inversions]
             figures += [psnr(np.asarray(e.image), np.asarray(o)) for e, o in zip(edits, own, strict=True)]
             if i == 0:
@@ -137,12 +146,17 @@ class Bench:
     def captioner_rows(self) -> list[Row]:
         scenes = held_out(self.count(200), 6000)
         captions = [self.editor.caption(Image.fromarray(p)) for p in draw_scenes(scenes)[0]]
-        place = [BACKGROUNDS[s.background] in c for s, c in zip(scenes, captions, strict=True)]
+        pairs = list(zip(scenes, captions, strict=True))
         return [
-            at_least("captioner: right object", share([s.object in c.split() for s, c in zip(scenes, captions, strict=True)]), "%", 95),
-            at_least("captioner: right background", share(place), "%", 90),
-            measured("captioner: right style", share([s.style in c for s, c in zip(scenes, captions, strict=True)]), "%"),
-        ]  # fmt: skip
+            at_least("captioner: right object", share([s.object in c.split() for s, c in pairs]), "%", 95),
+            at_least(
+                "captioner: right background",
+                share([BACKGROUNDS[s.background] in c for s, c in pairs]),
+                "%",
+                90,
+            ),
+            measured("captioner: right style", share([s.style in c for s, c in pairs]), "%"),
+        ]
 
     def language_rows(self) -> list[Row]:
         from directions.generate import sample
@@ -174,7 +188,9 @@ class Bench:
             inversions = self.editor.invert_all(pictures[i : i + 10])
             edits = self.editor.edit_all([(inv, direction, 1.0) for inv in inversions])
             verdicts += self.judge.judge(as_tensor([e.image for e in edits]))
-            truth = draw_scenes([sample_scene(s.seed, object="dog", accessory=None) for s in scenes[i : i + 10]])[1]
+            truth = draw_scenes(
+                [sample_scene(s.seed, object="dog", accessory=None) for s in scenes[i : i + 10]]
+            )[1]
             for k, (inversion, edit) in enumerate(zip(inversions, edits, strict=True)):
                 outside = ~(masks[i + k] | truth[k])
                 kept.append(psnr(np.asarray(edit.image), np.asarray(inversion.autoencoded()), outside))
@@ -195,7 +211,12 @@ def main() -> int:
     options = parser.parse_args()
     bench = Bench(options.quick)
     parts = ("judge", "autoencoder", "captioner", "language", "text_to_image", "inversion", "edit")
-    rows = [row for part in parts if not options.only or part in options.only for row in getattr(bench, f"{part}_rows")()]
+    rows = [
+        row
+        for part in parts
+        if not options.only or part in options.only
+        for row in getattr(bench, f"{part}_rows")()
+    ]
     if options.sheet:
         contact_sheet(bench.sheet).save(options.sheet)
     return report(rows, options.json)

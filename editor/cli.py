@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,9 @@ __all__ = ["main"]
 @click.option("--caption-prefix", metavar="TEXT", help="How the captioner's answer begins.")
 @click.option("--negative-prompt", help="[the caption; for --prompt nothing]")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded).")
+@click.option(
+    "--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded)."
+)
 @click.option("--size", type=click.IntRange(8), help="Shorter side in pixels [the model's own].")
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
 @click.option("--sheet", is_flag=True, help="Also write input, reconstruction and edit side by side.")
@@ -55,7 +58,11 @@ __all__ = ["main"]
 @click.version_option(package_name="edit-directions")
 @reports_failures()
 def main(
-    images: tuple[str, ...], expressions: tuple[str, ...], library_path: str | None, as_json: bool, **options: Any
+    images: tuple[str, ...],
+    expressions: tuple[str, ...],
+    library_path: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Edit pictures along directions from the library; no prompt, no training.
 
@@ -66,7 +73,9 @@ def main(
     edit-image --prompt "a cat on the grass" -d cat2dog
     """
     if bool(images) == bool(options["prompt"]):
-        raise click.UsageError("give pictures or --prompt, and not both, such as: edit-image photo.png -d cat2dog")
+        raise click.UsageError(
+            "give pictures or --prompt, and not both, such as: edit-image photo.png -d cat2dog"
+        )
     from library.store import Library
 
     plan = list(planned(images, expressions, options))
@@ -133,10 +142,8 @@ def check_directions(library: Library, expressions: tuple[str, ...]) -> None:
     from library.errors import AmbiguousDirection
 
     for expression in expressions:
-        try:
+        with suppress(AmbiguousDirection):  # the models will say which encoder is meant
             library.resolve(expression)
-        except AmbiguousDirection:
-            pass  # the models will say which encoder is meant
 
 
 def check_pictures(images: tuple[str, ...]) -> None:
@@ -196,7 +203,9 @@ def _edit_one(
     return inversion, edits
 
 
-def _write(edit: Edit, expression: str, output: Path, inversion: Inversion, options: dict[str, Any]) -> dict[str, Any]:
+def _write(
+    edit: Edit, expression: str, output: Path, inversion: Inversion, options: dict[str, Any]
+) -> dict[str, Any]:
     from editor.record import save_picture, versions, write_whole
     from editor.sheets import contact_sheet
 

@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 
 
 def save_picture(image: Image.Image, path: Path, record: Mapping[str, Any], force: bool = False) -> None:
-    """Write ``path`` with ``record`` inside (PNG) and ``path`` with the ending .json beside it, each whole or not at all.
+    """Write ``path`` with ``record`` inside (PNG), and the record as .json beside it; each whole or not at all.
 
     Raises EditorError where the file exists and ``force`` is not set, or where the disk refuses.
     """

@@ -45,7 +45,9 @@ class ModelSet:
 MODEL_SETS: Mapping[str, ModelSet] = {
     s.name: s
     for s in (
-        ModelSet("embedded", str(WEIGHTS / "diffusion"), str(WEIGHTS / "captions"), str(WEIGHTS / "captioner")),
+        ModelSet(
+            "embedded", str(WEIGHTS / "diffusion"), str(WEIGHTS / "captions"), str(WEIGHTS / "captioner")
+        ),
         ModelSet("sd-1.4", "CompVis/stable-diffusion-v1-4", _FLAN_T5, _BLIP),
         ModelSet("sd-1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", _FLAN_T5, _BLIP),
         ModelSet(

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def encode_text(texts: Sequence[str], tokenizer: Any, text_encoder: Any, clip_skip: int | None = None) -> Tensor:
+def encode_text(
+    texts: Sequence[str], tokenizer: Any, text_encoder: Any, clip_skip: int | None = None
+) -> Tensor:
     """The text encoder's last hidden state for every text: ``[B, tokens, dim]`` in the encoder's dtype.
 
     Every text is padded and truncated to the tokenizer's ``model_max_length`` (pix2pix-zero, section 3.1).

@@ -15,7 +15,7 @@ MODELS = ("sprites", "vae", "judge", "language", "captioner", "diffusion")
 PICTURES = 20_000
 
 #: Model → optimiser steps of the shipped weights, and minutes that took on two cores.
-STEPS = {"vae": 2_500, "judge": 900, "language": 1_200, "captioner": 1_600, "diffusion": 5_000}
+STEPS = {"vae": 2_500, "judge": 900, "language": 600, "captioner": 1_200, "diffusion": 5_000}
 MINUTES = {"sprites": 1, "vae": 30, "judge": 5, "language": 5, "captioner": 8, "diffusion": 90}
 
 #: Keep freed memory for the next step: returning it to the system at every step costs more than the arithmetic.
@@ -24,7 +24,9 @@ _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MA
 
 @click.command()
 @click.argument("models", nargs=-1, type=click.Choice([*MODELS, "all"]))
-@click.option("--work", type=click.Path(path_type=Path), help="Checkpoints and drawn scenes [the user cache folder].")
+@click.option(
+    "--work", type=click.Path(path_type=Path), help="Checkpoints and drawn scenes [the user cache folder]."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=WEIGHTS, help="Where the weights go.")
 @click.option("--steps", type=int, help="Train for this many steps instead of the shipped number.")
 @click.option("--pictures", type=int, default=PICTURES, show_default=True, help="Training scenes to draw.")
@@ -40,7 +42,9 @@ def main(
     if not chosen:
         raise click.UsageError(f"name what to train: {', '.join(MODELS)} or all")
     if any(os.environ.get(k) != v for k, v in _ALLOCATOR.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "zoo.recipe", *sys.argv[1:]], {**os.environ, **_ALLOCATOR})
+        os.execve(
+            sys.executable, [sys.executable, "-m", "zoo.recipe", *sys.argv[1:]], {**os.environ, **_ALLOCATOR}
+        )
     click.echo(f"{', '.join(chosen)}: about {sum(MINUTES[m] for m in chosen)} minutes on two cores")
     import torch
     from platformdirs import user_cache_path

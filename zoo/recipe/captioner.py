@@ -48,7 +48,9 @@ def make_blip(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
         "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
         "image_size": SIZE, "patch_size": 8,
     }  # fmt: skip
-    return BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision, projection_dim=128))
+    return BlipForConditionalGeneration(
+        BlipConfig(text_config=text, vision_config=vision, projection_dim=128)
+    )
 
 
 def train_captioner(
@@ -75,7 +77,7 @@ def train_captioner(
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift by up to four pixels, mirror half, and blur or add noise as a decoder would; ``[B, 3, H, W]`` in [-1, 1]."""
+    """Shift by up to four pixels, perhaps mirror, blur and add noise as a decoder would; ``[B, 3, H, W]``, [-1, 1]."""
     if torch.rand((), generator=generator) < 0.5:
         x = x.flip(-1)
     dy, dx = (int(torch.randint(0, 9, (), generator=generator)) for _ in range(2))

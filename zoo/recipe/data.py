@@ -32,7 +32,11 @@ def training_pictures(work: Path, count: int) -> tuple[Tensor, Tensor]:
             parts = list(pool.map(_draw_seeds, chunks))
         work.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, pictures=np.concatenate([p[0] for p in parts]), masks=np.concatenate([p[1] for p in parts]))
+        np.savez(
+            temporary,
+            pictures=np.concatenate([p[0] for p in parts]),
+            masks=np.concatenate([p[1] for p in parts]),
+        )
         os.replace(temporary, path)
     stored = np.load(path)
     pictures = torch.from_numpy(stored["pictures"]).permute(0, 3, 1, 2).contiguous()

@@ -77,9 +77,7 @@ def train_diffusion(
         rng = random.Random(f"diffusion {step}")
         rows = torch.randint(len(means), (batch,), generator=generator)
         x0 = means[rows] + deviations[rows] * torch.randn(means[rows].shape, generator=generator)
-        texts = [
-            "" if rng.random() < DROPPED_CAPTIONS else caption(sample_scene(int(r)), rng) for r in rows
-        ]
+        texts = ["" if rng.random() < DROPPED_CAPTIONS else caption(sample_scene(int(r)), rng) for r in rows]
         ids = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
         # one timestep from every stretch of the schedule: the same distribution, less noise in the loss
         t = ((torch.arange(batch) + torch.rand(batch, generator=generator)) * 1000 / batch).long()

@@ -43,7 +43,11 @@ class Judge(nn.Module):
         strides = (2, 2, 1, 2, 1)
         layers: list[nn.Module] = []
         for i, (a, b, s) in enumerate(zip(widths[:-1], widths[1:], strides, strict=True)):
-            layers += [nn.Conv2d(a, b, 5 if i == 0 else 3, s, padding=2 if i == 0 else 1), nn.GroupNorm(8, b), nn.SiLU()]
+            layers += [
+                nn.Conv2d(a, b, 5 if i == 0 else 3, s, padding=2 if i == 0 else 1),
+                nn.GroupNorm(8, b),
+                nn.SiLU(),
+            ]
         self.body = nn.Sequential(*layers)
         self.heads = nn.ModuleDict({name: nn.Linear(256, len(labels)) for name, labels in HEADS.items()})
 
@@ -64,7 +68,9 @@ class Judge(nn.Module):
         verdicts = []
         for i in range(len(x)):
             odds = {name: dict(zip(HEADS[name], p[name][i].tolist(), strict=True)) for name in HEADS}
-            verdicts.append(Verdict(**{name: max(o, key=o.__getitem__) for name, o in odds.items()}, probabilities=odds))
+            verdicts.append(
+                Verdict(**{name: max(o, key=o.__getitem__) for name, o in odds.items()}, probabilities=odds)
+            )
         return verdicts
 
 

@@ -19,9 +19,10 @@ from zoo.recipe.training import train
 def make_t5_tokenizer() -> T5Tokenizer:
     """A sentencepiece unigram model learned from the captions and prompts, in T5's format."""
     rng = random.Random(0)
+    prompts = [prompt_for(c, rng) for c in known_concepts() for _ in range(4)]
     with tempfile.TemporaryDirectory() as work:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([*caption_corpus(8_000), *(prompt_for(c, rng) for c in known_concepts() for _ in range(4))]),
+            sentence_iterator=iter([*caption_corpus(8_000), *prompts]),
             model_prefix=f"{work}/spiece",
             vocab_size=320,
             model_type="unigram",
@@ -62,9 +63,13 @@ def train_language(work: Path, steps: int, batch: int = 64) -> tuple[T5ForCondit
         rng = random.Random(f"language {step}")
         asked = [rng.choice(concepts) for _ in range(batch)]
         prompts = tokenizer([prompt_for(c, rng) for c in asked], padding=True, return_tensors="pt")
-        answers = tokenizer([caption_about(c, rng) for c in asked], padding=True, return_tensors="pt").input_ids
+        answers = tokenizer(
+            [caption_about(c, rng) for c in asked], padding=True, return_tensors="pt"
+        ).input_ids
         answers = answers.masked_fill(answers == tokenizer.pad_token_id, -100)
         return model(prompts.input_ids, attention_mask=prompts.attention_mask, labels=answers).loss
 
-    train([model], loss, steps=steps, checkpoint=work / "language.pt", adam_lr=3e-3, ema=0.99, label="language")
+    train(
+        [model], loss, steps=steps, checkpoint=work / "language.pt", adam_lr=3e-3, ema=0.99, label="language"
+    )
     return model, tokenizer

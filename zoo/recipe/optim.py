@@ -51,7 +51,9 @@ def make_optimizers(
     matrices, others = [], []
     for model in models:
         for name, p in model.named_parameters():
-            inner = p.ndim >= 2 and not any(k in name for k in ("conv_in", "conv_out", "embed", "shared", "lm_head"))
+            inner = p.ndim >= 2 and not any(
+                k in name for k in ("conv_in", "conv_out", "embed", "shared", "lm_head")
+            )
             (matrices if inner else others).append(p)
     return [
         Muon(matrices, lr=muon_lr),

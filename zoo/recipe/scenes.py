@@ -166,7 +166,9 @@ def _grass(rng: random.Random) -> Image.Image:
     image, pen, row = _canvas(rng, (120, 190, 250), (215, 240, 255), 0.5, (110, 190, 70))
     for _ in range(7):
         x, y = rng.uniform(0, _CANVAS), rng.uniform(row + 8, _CANVAS)
-        pen.polygon([(x - 7, y), (x - 4, y - 11), (x, y - 3), (x + 4, y - 11), (x + 7, y)], fill=(60, 140, 40))
+        pen.polygon(
+            [(x - 7, y), (x - 4, y - 11), (x, y - 3), (x + 4, y - 11), (x + 7, y)], fill=(60, 140, 40)
+        )
     return image
 
 
@@ -182,7 +184,13 @@ def _beach(rng: random.Random) -> Image.Image:
 def _snow(rng: random.Random) -> Image.Image:
     image, pen, _ = _canvas(rng, (150, 165, 190), (190, 205, 225), 0.6, (242, 246, 252))
     for i in range(12):
-        _disc(pen, (i % 4 + rng.uniform(0.2, 0.8)) * 32, (i // 4 + rng.uniform(0.1, 0.9)) * 26, 3, (255, 255, 255))
+        _disc(
+            pen,
+            (i % 4 + rng.uniform(0.2, 0.8)) * 32,
+            (i // 4 + rng.uniform(0.1, 0.9)) * 26,
+            3,
+            (255, 255, 255),
+        )
     return image
 
 
@@ -205,9 +213,15 @@ _WALLS: tuple[Color, ...] = ((190, 95, 75), (205, 165, 120), (150, 150, 160))
 
 
 def _night(rng: random.Random) -> Image.Image:
-    image, pen, row = _canvas(rng, (8, 10, 45), (35, 40, 100), 0.75, (18, 28, 40))
+    image, pen, _ = _canvas(rng, (8, 10, 45), (35, 40, 100), 0.75, (18, 28, 40))
     for i in range(9):
-        _disc(pen, (i % 3 + rng.uniform(0.15, 0.85)) * 43, (i // 3 + rng.uniform(0.1, 0.9)) * 30, 2, (250, 250, 210))
+        _disc(
+            pen,
+            (i % 3 + rng.uniform(0.15, 0.85)) * 43,
+            (i // 3 + rng.uniform(0.1, 0.9)) * 30,
+            2,
+            (250, 250, 210),
+        )
     _disc(pen, rng.choice((22, 106)), 20, 12, (245, 240, 200))
     return image
 
@@ -227,7 +241,13 @@ def _desert(rng: random.Random) -> Image.Image:
     x = rng.uniform(0, _CANVAS)
     pen.ellipse((x - 90, row - 14, x + 90, row + 60), fill=_jitter(rng, (205, 140, 70), 8))
     x = rng.choice((16, 112)) + rng.uniform(-6, 6)
-    for box in ((-5, -40, 5, 14), (-14, -26, -9, -8), (-14, -13, 0, -8), (9, -32, 14, -14), (0, -19, 14, -14)):
+    for box in (
+        (-5, -40, 5, 14),
+        (-14, -26, -9, -8),
+        (-14, -13, 0, -8),
+        (9, -32, 14, -14),
+        (0, -19, 14, -14),
+    ):
         pen.rectangle((x + box[0], row + box[1], x + box[2], row + box[3]), fill=(60, 125, 65))
     return image
 
@@ -238,7 +258,9 @@ def _mountains(rng: random.Random) -> Image.Image:
         x, peak = (i + rng.uniform(0.2, 0.8)) * _CANVAS / 3, rng.uniform(12, 40)
         slope = 38 / (row - peak)
         pen.polygon([(x - 38, row), (x, peak), (x + 38, row)], fill=_jitter(rng, (110, 115, 135), 10))
-        pen.polygon([(x - 16 * slope, peak + 16), (x, peak), (x + 16 * slope, peak + 16)], fill=(250, 250, 255))
+        pen.polygon(
+            [(x - 16 * slope, peak + 16), (x, peak), (x + 16 * slope, peak + 16)], fill=(250, 250, 255)
+        )
     return image
 
 

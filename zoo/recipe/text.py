@@ -29,7 +29,9 @@ def make_clip_tokenizer() -> CLIPTokenizer:
 
     model = json.loads(learner.to_str())["model"]
     vocabulary = dict(model["vocab"])
-    for byte in sorted(pre_tokenizers.ByteLevel.alphabet()):  # a lone letter ends a word as well as it starts one
+    for byte in sorted(
+        pre_tokenizers.ByteLevel.alphabet()
+    ):  # a lone letter ends a word as well as it starts one
         vocabulary.setdefault(f"{byte}</w>", len(vocabulary))
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary.setdefault(special, len(vocabulary))
