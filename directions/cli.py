@@ -146,7 +146,7 @@ def _discovered(source: str | None, target: str | None, options: dict[str, Any])
     from directions.progress import Bar
     from directions.sources import read_captions
 
-    given = {
+    given: dict[str, Any] = {
         side: read_captions(options[side]) if options[side] else None
         for side in ("source_captions", "target_captions")
     }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from directions.errors import BadSetting, ModelUnavailable
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "Knowledge", "Writer", "knowledge_of", "load_encoder", "load_writer", "pick_device"]
 
 CONCEPTS_FILE = "concepts.json"
-Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -83,16 +81,9 @@ def load_encoder(
 
     where, revision = models.diffusion, models.revision
     what = "the text encoder"
-    tokenizer = _load(
-        lambda: CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", revision=revision), what, where
-    )
-    text_encoder = _load(
-        lambda: CLIPTextModel.from_pretrained(
-            where, subfolder="text_encoder", revision=revision, dtype=getattr(torch, precision)
-        ),
-        what,
-        where,
-    )
+    dtype = getattr(torch, precision)
+    tokenizer = _load(CLIPTokenizer, what, where, subfolder="tokenizer", revision=revision)
+    text_encoder = _load(CLIPTextModel, what, where, subfolder="text_encoder", revision=revision, dtype=dtype)
     layers = text_encoder.config.num_hidden_layers
     if clip_skip is not None and clip_skip >= layers:
         raise BadSetting(f"clip_skip is {clip_skip}; the text encoder of {where} has {layers} layers")
@@ -107,11 +98,11 @@ def load_writer(where: str, precision: str = "float32", device: str | None = Non
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     what = "the captions model"
-    config = _load(lambda: AutoConfig.from_pretrained(where), what, where)
+    config = _load(AutoConfig, what, where)
     seq2seq = bool(config.is_encoder_decoder)
     kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    tokenizer = _load(lambda: AutoTokenizer.from_pretrained(where), what, where)
-    model = _load(lambda: kind.from_pretrained(where, dtype=getattr(torch, precision)), what, where)
+    tokenizer = _load(AutoTokenizer, what, where)
+    model = _load(kind, what, where, dtype=getattr(torch, precision))
     model = model.to(pick_device(device)).eval().requires_grad_(False)
     return Writer(model, tokenizer, seq2seq, where, knowledge_of(where))
 
@@ -146,12 +137,10 @@ def pick_device(device: str | None = None) -> str:
     return device
 
 
-def _load(call: Callable[[], Loaded], what: str, where: str) -> Loaded:
-    """Call a `from_pretrained`; whatever goes wrong becomes one line that says what to do."""
+def _load(kind: Any, what: str, where: str, **options: Any) -> Any:
+    """`kind.from_pretrained`; whatever goes wrong becomes one line that says what to do."""
     try:
-        return call()
-    except KeyboardInterrupt:
-        raise
+        return kind.from_pretrained(where, **options)
     except (OSError, ValueError, RuntimeError, TypeError, ImportError, AttributeError, KeyError) as fault:
         raise ModelUnavailable(_explain(fault, what, where)) from fault
 

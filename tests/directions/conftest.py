@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported, before any fixture
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
 SENTENCES = [
     f"a photo of a {noun} on the {place}" for noun in ("cat", "dog", "horse") for place in ("grass", "beach")

@@ -152,7 +152,9 @@ def test_help_names_every_option_and_imports_nothing_heavy() -> None:
 
 
 def test_what_is_exported_is_what_it_is_called() -> None:
-    code = "import directions\nfor name in directions.__all__: print(type(getattr(directions, name)).__name__)"
+    code = (
+        "import directions\nfor name in directions.__all__: print(type(getattr(directions, name)).__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "module" not in done.stdout.split(), done.stderr
 
