@@ -65,7 +65,7 @@ class Concepts:
     def writer(self) -> Writer:
         """The captions model; loading it may raise ModelUnavailable."""
         self.progress("loading the captions model", 0, 0)
-        return load_writer(self.models.captions, self.settings.precision, self.device)
+        return load_writer(self.models.captions, self.device)
 
     @cached_property
     def knowledge(self) -> Knowledge:
@@ -88,7 +88,6 @@ class Concepts:
                 "concept": concept,
                 "count": count,
                 "model": model_stamp(self.models.captions),
-                "precision": settings.precision,
                 "device": pick_device(self.device).partition(":")[0],
                 "prompt": self.prompt(settings),
                 "tokens": [self.encoder.shape[0], len(self.encoder.tokenizer)],

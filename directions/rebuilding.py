@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from directions.captions import Captions
 from directions.errors import BadCaptions
 from directions.settings import Settings
+from library.names import direction_name
 
 if TYPE_CHECKING:
     from directions.discovery import Discovery
@@ -39,9 +40,9 @@ def rebuild(direction: Direction, discovery: Discovery) -> Direction:
     if not all(kept):
         raise BadCaptions(f"no caption of {direction.ref} is short enough for {discovery.models.name}")
     sides = (replace(sides[0], texts=kept[0]), replace(sides[1], texts=kept[1]))
-    origin = {"name": direction.name, "version": direction.version, "encoder": direction.encoder}
-    if "sha256" in direction.record:
-        origin["sha256"] = direction.record["sha256"]
+    saved = direction.version is not None
+    name = direction.name if saved else direction_name(direction.source, direction.target)
+    origin = {key: value for key, value in direction.parents[0].items() if key != "weight"}
     written = (direction.record.get("models") or {}).get("captions")
     record: dict[str, Any] = {
         "captions": {"source": list(kept[0]), "target": list(kept[1])},
@@ -50,7 +51,7 @@ def rebuild(direction: Direction, discovery: Discovery) -> Direction:
         "rebuilt_from": origin,
         "tags": list(direction.record.get("tags", ())),
     }
-    return discovery.assemble(direction.name, sides, settings, record)
+    return discovery.assemble(name, sides, settings, record)
 
 
 def _sides(direction: Direction) -> tuple[Captions, Captions]:
