@@ -167,7 +167,7 @@ def main() -> int:
     options = parser.parse_args()
     count = options.versions or (QUICK_VERSIONS if options.quick else VERSIONS)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        rows = measure(Path(folder) / "library", count, 3 if options.quick else 7)
+        rows = measure(Path(folder) / "library", count, 1 if options.quick else 7)
     return report(rows, options.json, f"{VERSIONS_PER_NAME} versions a name, {CAPTIONS} captions a side")
 
 

@@ -38,7 +38,7 @@ def emit_rows(
         writer: csv.DictWriter[str] | None = None
         for row in rows:
             if writer is None:
-                writer = csv.DictWriter(click.get_text_stream("stdout"), list(row), lineterminator="\n")
+                writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow({key: _cell(value) for key, value in row.items()})
 

@@ -89,7 +89,7 @@ def test_every_prefix_is_damaged() -> None:
         decode(io.BytesIO(content + b"\0"), "here")
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_every_flipped_bit_is_damage(data: st.DataObject) -> None:
     content = bytearray(FORMAT_1_FILE.read_bytes())
@@ -99,7 +99,7 @@ def test_every_flipped_bit_is_damage(data: st.DataObject) -> None:
         decode(io.BytesIO(bytes(content)), "here")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_damaged(content: bytes) -> None:
     with pytest.raises(DamagedFile):

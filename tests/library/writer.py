@@ -25,20 +25,29 @@ def save_many(folder: str, count: int) -> None:
 def be_killed(folder: str, times: int, seed: int) -> None:
     """Fork a child that saves without end and kill it at a random moment; `times` over.
 
-    After every kill each published version is read and a save must work. Prints the number of versions.
+    The moment is drawn over the length of a few saves as they take now, after the child began, so that a
+    busy machine is tried as hard as an idle one. After every kill each published version is read and a
+    save must work. Prints the number of versions.
     """
     library = Library(folder, search_path=())
     moments = random.Random(seed)
-    checked = 0
+    checked, one_save = 0, 0.005
     for _ in range(times):
+        listening, telling = os.pipe()
         child = os.fork()
         if not child:
+            os.write(telling, b"!")
             while True:
                 library.save(direction())
-        time.sleep(moments.uniform(0, 0.02))
+        os.read(listening, 1)
+        os.close(listening)
+        os.close(telling)
+        time.sleep(moments.uniform(0, 3 * one_save))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        start = time.perf_counter()
         library.save(direction())
+        one_save = 0.8 * one_save + 0.2 * min(0.2, time.perf_counter() - start)
         versions = library.versions("cat2dog")
         assert [v.version for v in versions] == list(range(1, len(versions) + 1)), "a gap"
         for version in versions[checked:]:
