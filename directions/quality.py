@@ -48,7 +48,8 @@ class Quality:
     directions of the two halves; None with fewer than two captions a side. interval: 95%, bootstrap.
     accuracy: expected cosine to the direction that endless captions would give, √(signal / |d|²); None with
     fewer than two captions a side.
-    curve: [[captions, mean cosine to d]…]; flattens_at: where it first reaches 0.99, interpolated.
+    curve: [[captions, mean cosine to d]…]; flattens_at: where it first reaches 0.99, interpolated; None if
+    half of the captions do not reach it: then it still rises.
     enough: captions a side for an accuracy of 0.99; None if no number would do.
     separation: √signal over the root mean of S² and T²; apart: the same of |d| itself, its upper bound.
     energy: share of |d|² at each token position. on_concept: share of candidates naming the concept, source
@@ -91,7 +92,7 @@ def measure(source: Moments, target: Moments, captions: tuple[Captions, Captions
         interval=agreed[1] if agreed else None,
         accuracy=None if few else math.sqrt(signal / length) if length else 0.0,
         curve=curve,
-        flattens_at=_flattens(curve),
+        flattens_at=_flattens(curve[:-1]),
         enough=None if few else enough(signal, per_caption),
         separation=_in_spreads(math.sqrt(signal), scale),
         apart=_in_spreads(math.sqrt(length), scale),
