@@ -53,6 +53,9 @@ def how_made(record: Mapping[str, Any]) -> str:
     captions = record.get("captions") or {}
     counts = [len(captions.get(side) or []) for side in ("source", "target")]
     models = (record.get("models") or {}).get("name", "")
+    origin = record.get("rebuilt_from")
+    if origin:
+        return f"rebuilt from {origin['name']}@{origin['version']} of {origin['encoder']}, {models or 'models unknown'}"
     if any(counts):
         seed = (record.get("generation") or {}).get("seed")
         return f"discovered: {counts[0]} + {counts[1]} captions, {models or 'models unknown'}" + (

@@ -1,8 +1,11 @@
 """Nothing a test does reaches the user's folders or the network."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, before any fixture
 
 
 @pytest.fixture(autouse=True)
@@ -10,10 +13,9 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     """Every folder that the program writes to is a temporary one; the hub is off."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DIRECTIONS_LIBRARY", str(home / "library"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for kind in ("CACHE", "CONFIG", "DATA", "STATE"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
-    for name in ("PATH", "CONFIG", "AUTHOR", "DEBUG"):
+    for name in ("PATH", "CONFIG", "AUTHOR", "DEBUG", "CACHE", "MODELS"):
         monkeypatch.delenv(f"DIRECTIONS_{name}", raising=False)
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     return home

@@ -162,7 +162,7 @@ def _details(library: Library, direction: Direction) -> dict[str, Any]:
         "made": how_made(record),
         "models": record.get("models"),
         "generation": record.get("generation"),
-        "quality": record.get("quality"),
+        "quality": _figures(record.get("quality") or {}),
         "created": record.get("created"),
         "author": record.get("author"),
         "tool": record.get("tool"),
@@ -180,6 +180,11 @@ def _details(library: Library, direction: Direction) -> dict[str, Any]:
         details["file"] = str(place.path)
         details["size"] = size_text(place.path.stat().st_size)
     return details
+
+
+def _figures(quality: dict[str, Any]) -> dict[str, Any]:
+    """Single figures and words; curves and tables are for the picture and for --json."""
+    return {key: value for key, value in quality.items() if isinstance(value, (str, int, float))}
 
 
 def _text(value: Any) -> str:

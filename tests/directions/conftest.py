@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported, before any fixture
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_sd"
 SENTENCES = [
     f"a photo of a {noun} on the {place}" for noun in ("cat", "dog", "horse") for place in ("grass", "beach")
@@ -21,13 +19,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if Path(__file__).parent in item.path.parents and item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run it with -m slow"))
-
-
-@pytest.fixture(autouse=True)
-def default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the person who runs the tests decides anything."""
-    for name in ("CACHE", "MODELS"):
-        monkeypatch.delenv(f"DIRECTIONS_{name}", raising=False)
 
 
 def train_tokenizer(folder: Path, chat: bool = False) -> None:
