@@ -34,6 +34,7 @@ class Edited:
     drift: torch.Tensor
 
 
+@torch.inference_mode(False)  # the gradient needs ordinary tensors, also for callers in inference mode
 @torch.no_grad()
 def edit(
     unet: Any,
@@ -55,10 +56,12 @@ def edit(
     `trajectory` `[steps + 1, B, C, H, W]` is the inversion's, for `source_correction`. `mask`
     `[B or 1, 1, H, W]` in [0, 1] keeps the reference where it is 0. `noise` is not scaled here.
     """
+    noise, edited = noise.detach().clone().float(), edited.detach().clone()
+    conditioning = conditioning.copy()
     _check(noise, conditioning, edited, sampler, settings, trajectory)
     rows = _sources(sources, noise.shape[0], edited.shape[0])
     run = LockStep(unet, conditioning, edited, settings, rows, unet_kwargs)
-    reference = noise.detach().float()
+    reference = noise
     edits = reference[rows]
     follower = sampler.fork(rows)
     keep = None if mask is None else mask.to(reference).expand(noise.shape[0], -1, -1, -1)[rows]

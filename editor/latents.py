@@ -35,13 +35,18 @@ def draw_noise(
 
 @torch.no_grad()
 def encode_pixels(
-    vae: Any, pixels: torch.Tensor, generator: Generators = None, sample: bool = True
+    vae: Any,
+    pixels: torch.Tensor,
+    generator: Generators = None,
+    sample: bool = True,
+    device: torch.device | None = None,
 ) -> torch.Tensor:
     """Pixels `[B, 3, H, W]` in [-1, 1] to scaled latents `[B, C, h, w]` float32.
 
-    `sample` draws from the autoencoder's posterior, as published; otherwise its mean is taken.
+    `sample` draws from the autoencoder's posterior, as published; otherwise its mean is taken. `device` is
+    where an offloaded autoencoder will run; None is where it is.
     """
-    posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    posterior = vae.encode(pixels.to(device or vae.device, vae.dtype)).latent_dist
     latents = posterior.mean.float()
     if sample:
         latents = latents + posterior.std.float() * draw_noise(latents.shape, generator, latents.device)
@@ -49,8 +54,8 @@ def encode_pixels(
 
 
 @torch.no_grad()
-def decode_latents(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+def decode_latents(vae: Any, latents: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
     """Scaled latents `[B, C, h, w]` to pixels `[B, 3, H, W]` float32 about [-1, 1], one at a time."""
-    scaled = (latents / vae.config.scaling_factor).to(vae.device, vae.dtype)
+    scaled = (latents / vae.config.scaling_factor).to(device or vae.device, vae.dtype)
     # A batch would only multiply the peak memory: decoding fills the processor with one picture.
     return torch.cat([vae.decode(row[None]).sample.float() for row in scaled])

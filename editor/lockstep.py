@@ -69,23 +69,29 @@ class LockStep:
         blend = self.settings.blend(i)
         prompt = self.edited if blend == 1 else blend * self.edited + (1 - blend) * self.prompt
         conditioning = Conditioning(prompt, self.negative)
-        scale, halves = sampler.scale(i), self.halves
-        inputs = torch.cat([sample * scale] * halves)
-        drift, output = sample.new_zeros(len(sample)), None
+        scale, count = sampler.scale(i), len(sample)
+        inputs = torch.cat([sample * scale] * self.halves)
+        drift, output = sample.new_zeros(count), None
+        # At the first step the negative half is the reference's own: same sample, same prompt.
+        known = seen.negative[self.rows] if i == 0 and self.halves == 2 else None
         if self.settings.guides(i):
             inputs, drift, output = self._guide(
-                control, inputs, sampler.timesteps[i], conditioning, seen.maps
+                control, inputs, sampler.timesteps[i], conditioning, seen.maps, known
             )
+            if self.settings.conditional_only:
+                known = None  # that half has moved with the other
             # As published, the unconditional half is what goes on; the other only shaped its estimate.
-            sample = inputs[: len(sample)] / scale
+            sample = inputs[:count] / scale
 
         def correct(estimate: Estimate, _: torch.Tensor, __: int) -> torch.Tensor:
             if not self.settings.noise_correction or estimate.negative is None:
                 return estimate.combined
             return estimate.combined + seen.negative[self.rows] - estimate.negative
 
-        if output is None:
-            output = self._predict(inputs, sampler.timesteps[i], conditioning)
+        if output is None and known is not None:
+            output = torch.cat([known, self._predict(inputs[count:], sampler.timesteps[i], prompt)])
+        elif output is None:
+            output = self._predict(inputs, sampler.timesteps[i], conditioning.rows)
         return denoise(
             self.unet,
             sampler,
@@ -104,22 +110,35 @@ class LockStep:
         timestep: float,
         conditioning: Conditioning,
         maps: AttentionMaps,
+        known: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Inputs moved against the gradient, the drift `[K]`, and the UNet's output where it is reused."""
-        count, targets = len(self.rows), self._target_rows()
-        embeds, first = conditioning.rows, 0
-        if self.settings.conditional_only and self.halves == 2:
-            first = count
+        """Inputs moved against the gradient, the drift `[K]`, and the UNet's output where it is reused.
+
+        `known` is the output for the negative half where that is the reference's: its gradient is zero.
+        """
+        count, targets, embeds = len(self.rows), self._target_rows(), conditioning.rows
+        together = self.settings.conditional_only and self.halves == 2
+        first = count if together or known is not None else 0
         found = self._gradient(control, inputs[first:], timestep, embeds[first:], maps, targets[first:])
-        gradient = found.gradient if first == 0 else torch.cat([found.gradient] * 2)
-        moved = inputs - self.settings.cross_attention_guidance * gradient
+        gradient = found.gradient
+        if first:
+            gradient = torch.cat([gradient if together else torch.zeros_like(gradient), gradient])
+        moved = inputs - self._bounded(self.settings.cross_attention_guidance * gradient)
         drift = found.loss.view(-1, count).sum(dim=0)
         if not self.settings.reuse_forward:
             return moved, drift, None
         if first == 0:
             return moved, drift, found.output
-        negative = self._predict(inputs[:first], timestep, Conditioning(embeds[:first]))
+        negative = self._predict(inputs[:first], timestep, embeds[:first]) if known is None else known
         return moved, drift, torch.cat([negative, found.output])
+
+    def _bounded(self, move: torch.Tensor) -> torch.Tensor:
+        """Moves `[R, C, H, W]` shortened to a root mean square of at most `guidance_limit`, row by row."""
+        limit = self.settings.guidance_limit
+        if limit is None:
+            return move
+        size = move.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        return move * (limit / size.clamp(min=limit))
 
     def _target_rows(self) -> list[int]:
         """For each row of the edits' UNet inputs, the row of the reference's maps that it should resemble."""
@@ -158,9 +177,9 @@ class LockStep:
             torch.cat([part.output for part in parts]),
         )
 
-    def _predict(self, inputs: torch.Tensor, timestep: float, conditioning: Conditioning) -> torch.Tensor:
+    def _predict(self, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
         """`predict`, in slices of at most `max_rows` rows."""
-        size, embeds = self.settings.max_rows or len(inputs), conditioning.rows
+        size = self.settings.max_rows or len(inputs)
         return torch.cat(
             [
                 predict(self.unet, inputs[k : k + size], timestep, embeds[k : k + size], self.unet_kwargs)

@@ -167,7 +167,7 @@ class NoiseTable:
         return tuple(int(t) for t in walk)
 
 
-def ddim_twin(config: Mapping[str, Any]) -> Any:
+def ddim_twin(config: Mapping[str, Any], kind: str = "") -> Any:
     """diffusers' DDIMScheduler with the noise levels of any scheduler's config.
 
     Where the config is silent (PNDM and Euler have neither key), the values are those of latent
@@ -176,7 +176,7 @@ def ddim_twin(config: Mapping[str, Any]) -> Any:
     from diffusers import DDIMScheduler
 
     if "num_train_timesteps" not in config or "beta_schedule" not in config:
-        kind = config.get("_class_name", "unknown")
+        kind = kind or config.get("_class_name", "unknown")
         raise ValueError(
             f"the scheduler ({kind}) has no beta schedule, so it has no DDIM twin; "
             "expected the scheduler of a Stable Diffusion 1.x or 2.x model"

@@ -19,7 +19,7 @@ from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
 from editor.models import Captioner, Models, load_captioner, load_models
 from editor.regularize import Regulariser
 from editor.schedule import Schedule
-from editor.settings import EditSettings
+from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.spaces import check_direction, described
 from editor.steps import Conditioning, OnStep
 from editor.text import dropped_words, encode_prompts
@@ -60,7 +60,15 @@ class Editor:
         if unknown:
             raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}")
         defaults = {k: v for k, v in self.models.defaults.items() if k in known}
+        if self.models.scheduler_config.get("prediction_type") == "v_prediction":
+            defaults.setdefault("guidance_limit", VELOCITY_GUIDANCE_LIMIT)
         return EditSettings(**{**defaults, **changes})
+
+    def regulariser(self, **changes: Any) -> Regulariser:
+        """The model set's own regularisation of inversions with the given changes."""
+        known = {f.name for f in fields(Regulariser)}
+        defaults = {k: v for k, v in self.models.regulariser.items() if k in known}
+        return Regulariser(**{**defaults, **changes})
 
     def caption(self, image: Any, prefix: str | None = None, max_new_tokens: int = 40) -> str:
         """What the captioner says the picture shows; `prefix` begins the caption. Always the same answer."""
@@ -133,7 +141,7 @@ class Editor:
         They must be equally large once brought to `size`. One caption and one seed each.
         """
         begin = time.perf_counter()
-        models, settings = self.models, regulariser or Regulariser()
+        models, settings = self.models, regulariser or self.regulariser()
         shorter = models.native_size if size == NATIVE else size
         pictures = [one_picture(image) for image in images]
         if isinstance(shorter, int):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: `guidance_limit` for models that predict the velocity (Stable Diffusion 2.x).
+VELOCITY_GUIDANCE_LIMIT = 0.1
+
 
 @dataclass(frozen=True)
 class EditSettings:
@@ -22,6 +25,8 @@ class EditSettings:
     noise_correction: add the reference's estimate minus the edit's own under the negative prompt
         (Lee et al., "Noise correction by prompt interpolation", ECCV 2024).
     interpolation: the part of the steps over which the edited prompt is faded in; 0 is at once (same paper).
+    guidance_limit: the largest root mean square by which guidance moves a sample in one step; None is any.
+        Models of the velocity have gradients so large that the published step explodes.
     max_rows: evaluate the UNet on at most this many rows at once; None is all.
     """
 
@@ -35,6 +40,7 @@ class EditSettings:
     source_correction: bool = False
     noise_correction: bool = False
     interpolation: float = 0.0
+    guidance_limit: float | None = None
     max_rows: int | None = None
 
     def __post_init__(self) -> None:

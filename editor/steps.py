@@ -64,6 +64,10 @@ class Conditioning:
         """The UNet's conditioning, negative half first: `[halves · B, tokens, dim]`."""
         return self.prompt if self.negative is None else torch.cat([self.negative, self.prompt])
 
+    def copy(self) -> Conditioning:
+        """The same numbers in tensors of its own."""
+        return Conditioning(self.prompt.clone(), None if self.negative is None else self.negative.clone())
+
     def collapse(self) -> Conditioning:
         """Without the negative half where it equals the prompt.
 

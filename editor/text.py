@@ -10,11 +10,16 @@ import torch
 
 @torch.no_grad()
 def encode_prompts(
-    tokenizer: Any, text_encoder: Any, prompts: Sequence[str], clip_skip: int | None = None
+    tokenizer: Any,
+    text_encoder: Any,
+    prompts: Sequence[str],
+    clip_skip: int | None = None,
+    device: torch.device | None = None,
 ) -> torch.Tensor:
     """The text encoder's last hidden states, `[prompts, tokens, dim]`, padded to the tokenizer's length.
 
     `clip_skip` leaves out that many of the last layers; the final layer norm is applied all the same.
+    `device` is where an offloaded encoder will run; None is where it is.
     """
     inputs = tokenizer(
         list(prompts),
@@ -23,7 +28,7 @@ def encode_prompts(
         truncation=True,
         return_tensors="pt",
     )
-    device = text_encoder.device
+    device = device or text_encoder.device
     uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
     mask = inputs.attention_mask.to(device) if uses_mask else None
     ids = inputs.input_ids.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -43,6 +44,27 @@ def test_recorded_gradients(golden: Any, unet: Any) -> None:
             )
         found.append(result.gradient)
     assert relative(torch.stack(found), recorded["edit_grad"]) < 3e-4
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
+def test_gradients_of_half_precision_weights(
+    unet: Any, golden: Any, dtype: torch.dtype, bound: float
+) -> None:
+    """Maps and loss are float32 whatever the weights are; in their own type the gradient is off by a fifth."""
+    recorded, text = golden("edit_real_0.1"), golden("text")
+    caption = text["caption_embeds"]
+    edited = torch.cat([caption, caption + text["direction"]])
+    found = []
+    for model in (unet, copy.deepcopy(unet).to(dtype)):
+        maps: dict[str, torch.Tensor] = {}
+        with frozen(model), cross_attention(model) as control:
+            with torch.no_grad(), control.record(maps):
+                predict(model, recorded["ref_latents"][4], 401, caption)
+            inputs = torch.cat([recorded["edit_latents"][4]] * 2)
+            result = guidance_gradient(model, control, inputs, 401, edited, AttentionMaps(maps), [0, 0], 2)
+        assert result.gradient.dtype == torch.float32
+        found.append(result.gradient)
+    assert relative(found[1], found[0]) < bound
 
 
 def test_distance_equals_autograd() -> None:

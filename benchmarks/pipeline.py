@@ -1,0 +1,230 @@
+"""The drop-in pipeline beside the deprecated one: time, peak memory above the weights, the same latents.
+
+    python -m benchmarks.pipeline            # Stable Diffusion 1.4's UNet and VAE, random weights, 256 px
+    python -m benchmarks.pipeline --quick    # a tiny model, to see that it works
+
+Each run is a process of its own: invert a picture, then edit it with its caption as negative prompt, decode.
+Text is left out on both sides (embeddings are given), as it costs neither of them anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Row, arguments, at_most, measured, report
+
+PEER = "diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_diffusion_pix2pix_zero"
+TIME_LIMIT, MEMORY_LIMIT, LATENTS_LIMIT = 0.55, 0.30, 1e-4
+#: Peak memory at four times the steps; the allocator alone moves it by a few percent.
+GROWTH_LIMIT = 1.05
+MEBIBYTE = 2**20
+
+FULL = {
+    "size": 256,
+    "tokens": 77,
+    "unet": {"sample_size": 64, "cross_attention_dim": 768},
+    "vae": {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+    },
+}
+QUICK = {
+    "size": 64,
+    "tokens": 16,
+    "unet": {
+        "sample_size": 16,
+        "cross_attention_dim": 32,
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+    },
+    "vae": {
+        "block_out_channels": (32, 32, 32, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    },
+}
+
+
+def build(which: str, config: dict[str, Any]) -> Any:
+    """The pipeline, ours or the peer, on the same random weights."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**config["unet"]).eval()
+    vae = AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **config["vae"]).eval()
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    if which == "ours":
+        from editor import StableDiffusionPix2PixZeroPipeline as Pipeline
+    else:
+        from importlib import import_module
+
+        Pipeline = import_module(PEER).StableDiffusionPix2PixZeroPipeline
+    pipe = Pipeline(
+        vae=vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet,
+        scheduler=scheduler,
+        feature_extractor=None,
+        safety_checker=None,
+        inverse_scheduler=DDIMInverseScheduler.from_config(scheduler.config),
+        caption_generator=None,
+        caption_processor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """The most that this process has held since `forget_peak`, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("this system does not report peak memory in /proc/self/status")
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def work(
+    which: str, config: dict[str, Any], steps: int, threads: int, latents_file: Path
+) -> dict[str, float]:
+    """One inversion and edit: seconds of both, peak bytes above the weights; the latents go to a file."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.set_num_threads(threads)
+    pipe = build(which, config)
+    shape = (1, config["tokens"], config["unet"]["cross_attention_dim"])
+    caption, source, target = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in range(3)
+    )
+    size = config["size"]
+    image = torch.rand(1, 3, size // 8, size // 8, generator=torch.Generator().manual_seed(3))
+    image = torch.nn.functional.interpolate(image, size=(size, size), mode="bicubic").clamp(0, 1)
+    decoded: list[torch.Tensor] = []
+    decode = pipe.vae.decode
+
+    def watch(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        decoded.append(latents.detach())
+        return decode(latents, *args, **kwargs)
+
+    pipe.vae.decode = watch
+    forget_peak()
+    weights, begin = resident(), time.perf_counter()
+    noise = pipe.invert(
+        prompt_embeds=caption,
+        image=image,
+        num_inference_steps=steps,
+        generator=torch.Generator().manual_seed(0),
+    ).latents
+    middle = time.perf_counter()
+    pipe(
+        prompt_embeds=caption,
+        negative_prompt_embeds=caption,
+        source_embeds=source,
+        target_embeds=target,
+        latents=noise,
+        num_inference_steps=steps,
+        output_type="np",
+    )
+    end = time.perf_counter()
+    figures = {"invert": middle - begin, "edit": end - middle, "peak": peak() - weights}
+    save_file({"noise": noise.contiguous(), "edit": decoded[-1].contiguous()}, latents_file)
+    return figures
+
+
+def run(which: str, options: argparse.Namespace, steps: int, latents_file: Path) -> dict[str, float]:
+    """`work` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.pipeline", "--worker", which, "--steps", str(steps)]
+    command += ["--threads", str(options.threads), "--latents", str(latents_file)]
+    command += ["--quick"] if options.quick else []
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(options: argparse.Namespace) -> list[Row]:
+    """Peer and ours in turn; medians and their ratios."""
+    from safetensors.torch import load_file
+
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = {which: Path(folder) / f"{which}.safetensors" for which in ("peer", "ours")}
+        runs: dict[str, list[dict[str, float]]] = {"peer": [], "ours": []}
+        for _ in range(options.repeats):
+            for which, results in runs.items():
+                results.append(run(which, options, options.steps, files[which]))
+        longer = run("ours", options, 4 * options.steps, Path(folder) / "longer.safetensors")
+        theirs, mine = (load_file(str(files[which])) for which in ("peer", "ours"))
+
+    def median(which: str, *names: str) -> float:
+        return statistics.median(sum(result[name] for name in names) for result in runs[which])
+
+    for which in runs:
+        rows += [measured(f"{which}: {part}", median(which, part), "s") for part in ("invert", "edit")]
+        rows.append(measured(f"{which}: peak above the weights", median(which, "peak") / MEBIBYTE, "MiB"))
+    times = median("ours", "invert", "edit") / median("peer", "invert", "edit")
+    memory = median("ours", "peak") / median("peer", "peak")
+    growth = longer["peak"] / median("ours", "peak")
+    ratios = [
+        ("time, ours / peer", times, TIME_LIMIT),
+        ("peak, ours / peer", memory, MEMORY_LIMIT),
+        (f"ours: peak at {4 * options.steps} steps / at {options.steps}", growth, GROWTH_LIMIT),
+    ]
+    # On the tiny model the fixed costs of Python and the allocator decide: nothing is promised there.
+    rows += [measured(n, v, "×") if options.quick else at_most(n, v, "×", limit) for n, v, limit in ratios]
+    for name in ("noise", "edit"):
+        distance = float((mine[name] - theirs[name]).norm() / theirs[name].norm())
+        rows.append(at_most(f"relative L2 of the {name} latents", distance, "", LATENTS_LIMIT))
+    return rows
+
+
+def main() -> int:
+    parser = arguments("The drop-in pipeline beside the deprecated one of diffusers.")
+    parser.add_argument("--steps", type=int, help="jumps of inversion and edit [4; quick: 2]")
+    parser.add_argument("--repeats", type=int, help="runs of each, of which the median counts [3; quick: 1]")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads [1]")
+    parser.add_argument("--worker", choices=["peer", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--latents", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.steps = options.steps or (2 if options.quick else 4)
+    options.repeats = options.repeats or (1 if options.quick else 3)
+    config = QUICK if options.quick else FULL
+    if options.worker:
+        print(json.dumps(work(options.worker, config, options.steps, options.threads, options.latents)))
+        return 0
+    note = f"{config['size']} px, {options.steps} steps, {options.threads} threads, float32"
+    return report(compare(options), options.json, note)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
