@@ -53,7 +53,11 @@ __all__ = ["main"]
     "--clip-skip", type=int, help="Skip the text encoder's last layers, as the editor must then too."
 )
 @click.option(
-    "--precision", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the text encoder.",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw the quality report.")

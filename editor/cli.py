@@ -44,8 +44,8 @@ __all__ = ["main"]
 @click.option("--guidance-scale", type=float, help="Classifier-free guidance.")
 @click.option("--caption", help="What the picture shows [ask the captioner].")
 @click.option("--caption-prefix", metavar="TEXT", help="How the captioner's answer begins.")
-@click.option("--negative-prompt", help="[the caption; for --prompt nothing]")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--negative-prompt", help="What to move away from [the caption; for --prompt nothing].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn at random.")
 @click.option(
     "--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded)."
 )

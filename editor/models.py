@@ -22,7 +22,8 @@ class Models:
     """A Stable Diffusion model, loaded: everything that the editor's loops take as arguments.
 
     `captioner` is where the image captioner is loaded from when a caption is first asked for; `defaults`
-    are the edit settings that suit this model where they differ from the editor's own.
+    are the edit settings that suit this model where they differ from the editor's own, `regulariser` the
+    same for inversions.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Models:
     captioner: str | None = None
     revision: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    regulariser: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -115,6 +117,7 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
         captioner=getattr(models, "captioner", None),
         revision=revision,
         defaults=dict(getattr(models, "defaults", None) or {}),
+        regulariser=dict(getattr(models, "regulariser", None) or {}),
     )
 
 

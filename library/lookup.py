@@ -119,7 +119,10 @@ class Lookup:
         known = sorted({known for layer in self.layers for known in layer.names()})
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        return f"no direction {name} in {self.layers[0].folder}; {hint}`directions` lists what there is"
+        return (
+            f"no direction {name} in {self.layers[0].folder}; {hint}`directions` lists what there is, "
+            "`mkdir-direction SOURCE TARGET` makes a new one"
+        )
 
     def _no_such_version(self, reference: Reference, versions: list[VersionPath]) -> str:
         numbers = sorted({v.version for v in versions})

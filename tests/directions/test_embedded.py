@@ -26,7 +26,7 @@ def test_cat_to_dog_with_nothing_but_the_defaults(private_folders: Path) -> None
         assert len(record["captions"][side]) == 200
         assert all(names_concept(text, concept) for text in record["captions"][side])
     assert record["quality"]["agreement"] > 0.9
-    assert record["quality"]["stability"] == "stable", record["quality"]["verdict"]
+    assert record["quality"]["stability"] in ("stable", "fair"), record["quality"]["verdict"]
     assert record["models"] == {"captions": "embedded", "name": "embedded"}
 
 
