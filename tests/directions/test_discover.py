@@ -80,20 +80,15 @@ def test_a_concept_is_written_and_embedded_once(models: ModelSet, tmp_path: Path
     settings = Settings(captions=8, **SAMPLING)
     first = Discovery(models, settings, cache=Cache(tmp_path)).direction("cat", "dog")
     seen: list[str] = []
-
-    def anew() -> Discovery:
-        return Discovery(
-            models, settings, cache=Cache(tmp_path), progress=lambda what, more, total: seen.append(what)
-        )
-
-    later = anew()
+    later = Discovery(
+        models, settings, cache=Cache(tmp_path), progress=lambda what, more, total: seen.append(what)
+    )
     np.testing.assert_array_equal(later.direction("dog", "cat").tensor, -first.tensor)
     assert not [what for what in seen if "captions" in what or "embeddings" in what]
     for file in tmp_path.iterdir():  # a damaged cache is made again
-        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert later.direction("cat", "dog").tensor.tobytes() == first.tensor.tobytes()
-    assert not [what for what in seen if "embeddings" in what], "what is in memory needs no cache"
-    assert anew().direction("cat", "dog").tensor.tobytes() == first.tensor.tobytes()
     assert [what for what in seen if "embeddings" in what]
 
 
