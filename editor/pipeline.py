@@ -36,10 +36,10 @@ from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from transformers import (
     BlipForConditionalGeneration,
     BlipProcessor,
-    CLIPImageProcessor,
     CLIPTextModel,
     CLIPTokenizer,
 )
+from transformers.image_processing_base import ImageProcessingMixin
 
 from editor import pipeline_inputs as inputs
 from editor.edit import edit
@@ -101,7 +101,7 @@ class StableDiffusionPix2PixZeroPipeline(
         tokenizer: CLIPTokenizer,
         unet: UNet2DConditionModel,
         scheduler: SchedulerMixin,
-        feature_extractor: CLIPImageProcessor | None = None,
+        feature_extractor: ImageProcessingMixin | None = None,
         safety_checker: StableDiffusionSafetyChecker | None = None,
         inverse_scheduler: DDIMInverseScheduler | None = None,
         caption_generator: BlipForConditionalGeneration | None = None,
