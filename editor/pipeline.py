@@ -53,7 +53,7 @@ from editor.samplers import inverse_twin, make_sampler, usable
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.steps import Conditioning
-from editor.text import dropped_words, encode_prompts
+from zoo.text import dropped_words, encode_text
 
 __all__ = ["Pix2PixInversionPipelineOutput", "StableDiffusionPix2PixZeroPipeline"]
 
@@ -200,7 +200,7 @@ class StableDiffusionPix2PixZeroPipeline(
         """Texts to embeddings, with learned tokens and LoRA layers where they are loaded."""
         texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in texts]
         for text in texts:
-            lost = dropped_words(self.tokenizer, text)
+            lost = dropped_words(text, self.tokenizer)
             if lost:
                 logger.warning(
                     "The text encoder reads %d tokens; this end of the prompt was cut off: %r",
@@ -211,7 +211,7 @@ class StableDiffusionPix2PixZeroPipeline(
             self._lora_scale = lora_scale
             scale_lora_layers(self.text_encoder, lora_scale)
         try:
-            return encode_prompts(self.tokenizer, self.text_encoder, texts, clip_skip, device)
+            return encode_text(texts, self.tokenizer, self.text_encoder, clip_skip, device)
         finally:
             if lora_scale is not None:
                 unscale_lora_layers(self.text_encoder, lora_scale)

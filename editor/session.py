@@ -22,7 +22,7 @@ from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.spaces import check_direction, described
 from editor.steps import Conditioning, OnStep
-from editor.text import dropped_words, encode_prompts
+from zoo.text import dropped_words, encode_text
 
 #: Invert and edit at the size that the model was trained on.
 NATIVE = "native"
@@ -85,7 +85,7 @@ class Editor:
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompt embeddings, `[prompts, tokens, dim]` float32; what is too long for the encoder is cut."""
-        return encode_prompts(self.models.tokenizer, self.models.text_encoder, prompts).float()
+        return encode_text(prompts, self.models.tokenizer, self.models.text_encoder).float()
 
     def decode(self, latents: torch.Tensor, size: tuple[int, int] | None = None) -> list[Image.Image]:
         """Latents `[B, C, h, w]` as pictures, cut to `size` (width, height)."""
@@ -187,7 +187,7 @@ class Editor:
                 picture=picture,
                 latents=latents[k : k + 1].cpu(),
                 trajectory=None if result.trajectory is None else result.trajectory[:, k : k + 1].cpu(),
-                record={**common, "caption_lost": dropped_words(models.tokenizer, captions[k])},
+                record={**common, "caption_lost": dropped_words(captions[k], models.tokenizer)},
                 editor=self,
             )
             for k, picture in enumerate(pictures)

@@ -6,17 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 def encode_text(
-    texts: Sequence[str], tokenizer: Any, text_encoder: Any, clip_skip: int | None = None
+    texts: Sequence[str],
+    tokenizer: Any,
+    text_encoder: Any,
+    clip_skip: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """The text encoder's last hidden state for every text: ``[B, tokens, dim]`` in the encoder's dtype.
 
     Every text is padded and truncated to the tokenizer's ``model_max_length`` (pix2pix-zero, section 3.1).
-    ``clip_skip=1`` takes the output of the layer before the last and applies the final layer norm, as
-    ``StableDiffusionPipeline.encode_prompt`` does.
+    ``clip_skip`` leaves out that many of the last layers; the final layer norm is applied all the same, as
+    ``StableDiffusionPipeline.encode_prompt`` does. ``device`` is where an offloaded encoder will run; None is
+    where it is. Raises ValueError for a ``clip_skip`` that the encoder has no layers for.
     """
     import torch
 
@@ -27,21 +33,31 @@ def encode_text(
         truncation=True,
         return_tensors="pt",
     )
-    device = next(text_encoder.parameters()).device
-    mask = None
-    if getattr(text_encoder.config, "use_attention_mask", False):
-        mask = tokens.attention_mask.to(device)
+    device = device or text_encoder.device
+    uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
+    mask = tokens.attention_mask.to(device) if uses_mask else None
+    ids = tokens.input_ids.to(device)
     with torch.no_grad():
-        output = text_encoder(
-            tokens.input_ids.to(device), attention_mask=mask, output_hidden_states=bool(clip_skip)
-        )
-        if not clip_skip:
-            return output.last_hidden_state
-        # transformers 4 keeps the layers in .text_model, 5 does not
+        if clip_skip is None:
+            return text_encoder(ids, attention_mask=mask)[0]
+        layers = text_encoder.config.num_hidden_layers
+        if isinstance(clip_skip, bool) or not isinstance(clip_skip, int) or not 0 <= clip_skip < layers:
+            raise ValueError(f"clip_skip is {clip_skip!r}; expected a whole number from 0 to {layers - 1}")
+        states = text_encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        # transformers 4 has the layer norm inside `text_model`, transformers 5 at the top
         inner = getattr(text_encoder, "text_model", text_encoder)
-        return inner.final_layer_norm(output.hidden_states[-(clip_skip + 1)])
+        return inner.final_layer_norm(states[-(clip_skip + 1)])
 
 
 def token_count(text: str, tokenizer: Any) -> int:
     """How many tokens the text takes, start and end tokens included, before any truncation."""
     return len(tokenizer(text, truncation=False).input_ids)
+
+
+def dropped_words(text: str, tokenizer: Any) -> str:
+    """The end of a text that does not fit the encoder's length, "" where all of it does."""
+    longest = tokenizer.model_max_length
+    ids = tokenizer(text, padding="longest", truncation=False).input_ids
+    if len(ids) <= longest:
+        return ""
+    return tokenizer.decode(ids[longest - 1 : -1]).strip()
