@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from benchmarks.report import Row, arguments, at_least, measured, report
-from editor.regularize import Regulariser
 from editor.session import Editor
 from editor.sheets import contact_sheet
 from zoo.concepts import BACKGROUNDS, OBJECTS, known_concepts
@@ -26,7 +25,6 @@ from zoo.registry import WEIGHTS
 BATCH = 20
 #: What the model card recommends.
 GUIDANCE_SCALE = 4.0
-CARD_REGULARISER = Regulariser()
 
 
 def held_out(count: int, start: int = 0, **fixed: object) -> list[Scene]:
@@ -125,10 +123,13 @@ class Bench:
         pictures = [Image.fromarray(p) for p in draw_scenes(scenes)[0]]
         figures: list[float] = []
         for i in range(0, len(pictures), BATCH):
-            inversions = self.editor.invert_all(pictures[i : i + BATCH], regulariser=CARD_REGULARISER)
+            inversions = self.editor.invert_all(pictures[i : i + BATCH])
             nothing = self.no_direction()
             edits = self.editor.edit_all(
-                [(inv, nothing, 0.0) for inv in inversions], cross_attention_guidance=0.0
+                [(inv, nothing, 0.0) for inv in inversions],
+                cross_attention_guidance=0.0,
+                source_correction=False,
+                keep_background=0.0,
             )
             own = [inv.autoencoded() for inv in inversions]
             figures += [psnr(np.asarray(e.image), np.asarray(o)) for e, o in zip(edits, own, strict=True)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cache", "cache_folder", "key_of", "model_stamp"]
 
-FORMAT = 1
+FORMAT = 2
 WEIGHT_ENDINGS = (".safetensors", ".bin", ".json", ".model")
 
 
@@ -79,17 +79,18 @@ class Cache:
         from directions.embed import BLOCKS, Moments
 
         data = self._read(key, "moments")
-        sizes = (BLOCKS * shape[0] * shape[1], shape[0] * shape[1])
-        if data is None or len(data) != 8 * (1 + sum(sizes)):
+        if data is None or len(data) != 16 + 8 * (BLOCKS + 2) * shape[0] * shape[1]:
             return None
-        values = np.frombuffer(data[8:], dtype="<f8").astype(np.float64)
-        blocks, squares = values[: sizes[0]].reshape(BLOCKS, *shape), values[sizes[0] :].reshape(shape)
-        return Moments(int.from_bytes(data[:8], "little"), blocks, squares)
+        values = np.frombuffer(data[16:], dtype="<f8").astype(np.float64).reshape(BLOCKS + 2, *shape)
+        count, named = (int.from_bytes(data[k : k + 8], "little") for k in (0, 8))
+        return Moments(count, values[:BLOCKS], values[BLOCKS], named, values[BLOCKS + 1] if named else None)
 
     def keep_moments(self, key: str, moments: Moments) -> None:
-        parts = (moments.blocks, moments.squares)
+        anchored = np.zeros_like(moments.squares) if moments.anchored is None else moments.anchored
+        parts = (moments.blocks, moments.squares, anchored)
         data = b"".join(part.astype("<f8", order="C", copy=False).tobytes() for part in parts)
-        self._write(key, "moments", moments.count.to_bytes(8, "little") + data)
+        counts = b"".join(number.to_bytes(8, "little") for number in (moments.count, moments.named))
+        self._write(key, "moments", counts + data)
 
     def _read(self, key: str, kind: str) -> bytes | None:
         """The content under `key` if its digest, the first 32 bytes, is right."""

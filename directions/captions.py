@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from directions.errors import BadCaptions
-from directions.words import names_concept, swap_concept, with_article
+from zoo.words import names_concept, swap_concept, with_article
 
 __all__ = ["PROMPT", "Captions", "Sieve", "clean", "fill", "pair", "split", "template_captions"]
 
@@ -166,7 +166,7 @@ def pair(
         raise BadCaptions(
             f"only {len(pairs)} of {least} caption pairs could be made: {source.concept!r} and "
             f"{target.concept!r} must stand in the captions as they are written; ask for fewer captions or "
-            "leave out --paired"
+            "use --no-paired"
         )
     return (
         replace(source, texts=tuple(one for one, _ in pairs)),

@@ -36,14 +36,18 @@ __all__ = ["main"]
 @click.option(
     "--templates", is_flag=True, help="Take captions from fixed templates; no captions model is needed."
 )
-@click.option("--paired", is_flag=True, help="Same sentences on both sides, only the concept swapped.")
+@click.option(
+    "--paired/--no-paired",
+    default=None,
+    help="Same sentences on both sides, only the concept swapped [the model set's own way].",
+)
 @click.option(
     "--captions-model", metavar="MODEL", help="Language model that writes captions: hub id or folder."
 )
 @click.option("--prompt", help="What it is asked; {concept} or {a_concept} stands for the concept.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="Of the sampling.")
 @click.option("--top-k", type=int, default=10, show_default=True, help="Of the sampling.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Of the sampling.")
+@click.option("--top-p", type=float, help="Of the sampling [the model's own].")
 @click.option(
     "--max-new-tokens", type=int, default=128, show_default=True, help="Length of a caption at most."
 )

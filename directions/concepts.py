@@ -115,6 +115,7 @@ class Concepts:
                 "encoder": self.encoder.id,
                 "device": pick_device(self.device).partition(":")[0],
                 "texts": digest_of(captions.texts),
+                "concept": captions.concept,
                 **self.embedding(settings),
             }
         )
@@ -127,6 +128,7 @@ class Concepts:
                 self.encoder,
                 settings.batch_size,
                 lambda more: self.progress(what, more, total),
+                captions.concept,
             )
             self.cache.keep_moments(key, found)
         return found
@@ -168,7 +170,7 @@ class Concepts:
     def words(self, concepts: Sequence[str]) -> dict[str, Floats]:
         """The embedding of each concept alone, with its article."""
         from directions.embed import embed_phrases
-        from directions.words import with_article
+        from zoo.words import with_article
 
         missing = [concept for concept in dict.fromkeys(concepts) if concept not in self._embedded]
         if missing:

@@ -87,6 +87,10 @@ class Discovery(Concepts):
             raise BadSetting(f"source and target are both {source!r}: a direction needs two concepts")
         name = check_name(name) if name else direction_name(source, target)
         given = source_captions is not None or target_captions is not None
+        if settings.paired is None:
+            settings = replace(
+                settings, paired=self.models.paired and settings.writer == "model" and not given
+            )
         if settings.writer == "model" and not (given and settings.paired):  # fail before anything slow
             for concept, texts in ((source, source_captions), (target, target_captions)):
                 if texts is None:
@@ -132,7 +136,7 @@ class Discovery(Concepts):
 
         from directions.quality import measure
         from directions.verdict import judge
-        from library.direction import Direction
+        from library.direction import Anchored, Direction
 
         source, target = self.moments(sides[0], settings), self.moments(sides[1], settings)
         quality = measure(source, target, sides, settings.paired)
@@ -143,6 +147,10 @@ class Discovery(Concepts):
         )  # fmt: skip
         counts = {"source": sides[0].counts(), "target": sides[1].counts()}
         figures = {**quality.as_dict(), "counts": counts, "stability": verdict.word, "verdict": verdict.text}
+        anchored: tuple[Anchored, ...] = ()
+        if source.anchored is not None and target.anchored is not None:
+            means = [(m.anchored / m.named).astype(np.float32) for m in (source, target)]
+            anchored = (Anchored(sides[0].concept, sides[1].concept, means[0], means[1]),)
         return Direction(
             name=name,
             tensor=(target.mean - source.mean).astype(np.float32),
@@ -151,6 +159,7 @@ class Discovery(Concepts):
             target=sides[1].concept,
             source_embedding=source.mean.astype(np.float32),
             target_embedding=target.mean.astype(np.float32),
+            anchored=anchored,
             record={**record, "quality": figures},
         )
 

@@ -7,6 +7,7 @@ BLOCKS, from which `directions.quality` tells how far another set of captions wo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -34,12 +35,15 @@ class Moments:
     """What is known of a set of embeddings. All float64.
 
     count: how many. blocks: [BLOCKS, tokens, dim], the sum of each block. squares: [tokens, dim], the sum of
-    squares.
+    squares. anchored: [tokens, dim], the sum over the `named` captions that hold the concept as one phrase, each
+    from the concept's first token on, its last row filling what is missing at the end; None if there is none.
     """
 
     count: int
     blocks: Floats
     squares: Floats
+    named: int = 0
+    anchored: Floats | None = None
 
     @classmethod
     def of(cls, embeddings: Floats) -> Moments:
@@ -82,26 +86,51 @@ def embed(
     encoder: Encoder,
     batch_size: int = 32,
     progress: Callable[[int], object] | None = None,
+    concept: str | None = None,
 ) -> Moments:
-    """The moments of the texts' embeddings in constant memory, however many; raises BadCaptions for none."""
+    """The moments of the texts' embeddings in constant memory, however many; raises BadCaptions for none.
+
+    `concept` is what the texts are about, for `Moments.anchored`.
+    """
     import torch
+
+    from zoo.text import concept_position
 
     device = encoder.text_encoder.device
     home = device if device.type == "cuda" else torch.device("cpu")  # where float64 is to be had
     blocks = torch.zeros((BLOCKS, *encoder.shape), dtype=torch.float64, device=home)
     squares = torch.zeros(encoder.shape, dtype=torch.float64, device=home)
-    count = 0
-    for hidden in encoded(texts, encoder, batch_size):
+    anchored = torch.zeros_like(squares)
+    count = named = 0
+    places: deque[int | None] = deque()
+
+    def watched() -> Iterator[str]:
+        for text in texts:
+            places.append(concept_position(text, concept, encoder.tokenizer) if concept else None)
+            yield text
+
+    for hidden in encoded(watched(), encoder, batch_size):
+        for row in hidden.to(home).double():
+            place = places.popleft()
+            if place is not None:
+                named += 1
+                anchored += torch.cat([row[place:], row[-1:].expand(place, -1)])
         for part in hidden.to(home).double().split(BLOCKS):  # no block twice in one sum: its order is fixed
-            places = (torch.arange(len(part), device=home) + count) % BLOCKS
-            blocks.index_add_(0, places, part)
+            numbers = (torch.arange(len(part), device=home) + count) % BLOCKS
+            blocks.index_add_(0, numbers, part)
             squares += part.square().sum(dim=0)
             count += len(part)
         if progress is not None:
             progress(len(hidden))
     if not count:
         raise BadCaptions("no captions were given; expected one at least")
-    return Moments(count, blocks.cpu().numpy(), squares.cpu().numpy())
+    return Moments(
+        count,
+        blocks.cpu().numpy(),
+        squares.cpu().numpy(),
+        named,
+        anchored.cpu().numpy() if named else None,
+    )
 
 
 def embed_phrases(phrases: Sequence[str], encoder: Encoder) -> Floats:

@@ -60,7 +60,7 @@ def sample(writer: Writer, concept: str, settings: Settings) -> Iterator[list[st
                 do_sample=True,
                 temperature=settings.temperature,
                 top_k=settings.top_k,
-                top_p=settings.top_p,
+                **({} if settings.top_p is None else {"top_p": settings.top_p}),
                 num_beams=1,
                 max_new_tokens=settings.max_new_tokens,
                 num_return_sequences=settings.draw,

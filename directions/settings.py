@@ -21,7 +21,8 @@ class Settings:
 
     captions: a side; None means 200 for the embedded models and 1000, the paper's number, for others.
     temperature, top_k, max_new_tokens: the sampling of the pix2pix-zero documentation; draw: captions asked
-    for in one call. writer: "model" or "templates". paired: both sides share their sentences. batch_size,
+    for in one call. top_p: None is the model's own, 1 where it has none. writer: "model" or "templates". paired: both sides share their sentences; None is the model set's own
+    way where a model writes both sides, else no. batch_size,
     precision: of the embedding. clip_skip: as Stable Diffusion pipelines define it.
 
     Raises BadSetting.
@@ -33,10 +34,10 @@ class Settings:
     prompt: str | None = None
     temperature: float = 0.8
     top_k: int = 10
-    top_p: float = 1.0
+    top_p: float | None = None
     max_new_tokens: int = 128
     draw: int = 64
-    paired: bool = False
+    paired: bool | None = None
     clip_skip: int | None = None
     batch_size: int = 32
     precision: str = "float32"
@@ -47,7 +48,8 @@ class Settings:
         _within("seed", self.seed, 0, 2**63 - 1)
         _within("temperature", self.temperature, 0.01, 100)
         _within("top_k", self.top_k, 1, 1_000_000)
-        _within("top_p", self.top_p, 0.01, 1)
+        if self.top_p is not None:
+            _within("top_p", self.top_p, 0.01, 1)
         _within("max_new_tokens", self.max_new_tokens, 1, 4096)
         _within("draw", self.draw, 1, 4096)
         _within("batch_size", self.batch_size, 1, 4096)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from library.console import emit_json, json_option, library_option, reports_failures, say, say_notes
+from editor.options import settings_options
+from editor.request import Request
+from library.console import (
+    INTERRUPTED,
+    emit_json,
+    json_option,
+    library_option,
+    reports_failures,
+    say,
+    say_notes,
+)
 
 if TYPE_CHECKING:
-    from editor.inversion import Edit, Inversion
+    from editor.cache import InversionCache
+    from editor.plan import Task, Writing
     from editor.session import Editor
     from library.direction import Direction
     from library.store import Library
@@ -28,42 +38,66 @@ __all__ = ["main"]
     "--direction",
     "expressions",
     multiple=True,
-    required=True,
     metavar="EXPRESSION",
     help='A direction, such as cat2dog, cat2dog@3 or "0.8*cat2dog + day2night"; may be repeated.',
 )
 @click.option("--prompt", metavar="TEXT", help="Make a picture of TEXT and edit it, instead of IMAGE.")
+@click.option(
+    "--from",
+    "record",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Do the edit that made FILE again; each option given replaces that one thing.",
+)
 @click.option("-o", "--output", type=click.Path(), help="File, or folder, to write to [IMAGE-DIRECTION.png].")
-@click.option("--steps", type=click.IntRange(1, 999), default=50, show_default=True, help="Denoising steps.")
 @click.option(
-    "--strength", type=float, default=1.0, show_default=True, help="Of the direction; negative goes back."
+    "--steps", type=click.IntRange(1, 999), default=Request.steps, show_default=True, help="Denoising steps."
 )
 @click.option(
-    "--guidance", type=float, metavar="λ", help="Cross-attention guidance: how firmly structure is held."
+    "--strength",
+    type=float,
+    default=Request.strength,
+    show_default=True,
+    help="Of the direction; negative goes back.",
 )
-@click.option("--guidance-scale", type=float, help="Classifier-free guidance.")
 @click.option("--caption", help="What the picture shows [ask the captioner].")
 @click.option("--caption-prefix", metavar="TEXT", help="How the captioner's answer begins.")
 @click.option("--negative-prompt", help="What to move away from [the caption; for --prompt nothing].")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn at random.")
+@click.option("--mask", type=click.Path(), metavar="FILE", help="Picture of any size whose white may change.")
+@click.option(
+    "--seed",
+    type=int,
+    default=Request.seed,
+    show_default=True,
+    help="Of everything that is drawn at random.",
+)
 @click.option(
     "--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded)."
 )
 @click.option("--size", type=click.IntRange(8), help="Shorter side in pixels [the model's own].")
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
+@settings_options
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Pictures and edits computed at a time: faster on a GPU, equal but for rounding.",
+)
+@click.option(
+    "--cache",
+    "cache_path",
+    type=click.Path(file_okay=False),
+    help="Folder that keeps inversions (else in DIRECTIONS_CACHE, the config file's, the user cache folder).",
+)
+@click.option("--no-cache", is_flag=True, help="Caption and invert anew, keep nothing.")
 @click.option("--sheet", is_flag=True, help="Also write input, reconstruction and edit side by side.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @library_option
 @json_option
 @click.version_option(package_name="edit-directions")
 @reports_failures()
-def main(
-    images: tuple[str, ...],
-    expressions: tuple[str, ...],
-    library_path: str | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def main(library_path: str | None, as_json: bool, **options: Any) -> None:
     """Edit pictures along directions from the library; no prompt, no training.
 
     \b
@@ -71,70 +105,51 @@ def main(
     edit-image photo.png -d "0.8*cat2dog + day2night" --sheet
     edit-image *.png -d cat2dog -d cat2tiger -o edits/
     edit-image --prompt "a cat on the grass" -d cat2dog
+    edit-image --from photo-cat2dog.png --strength 0.7
     """
-    if bool(images) == bool(options["prompt"]):
-        raise click.UsageError(
-            "give pictures or --prompt, and not both, such as: edit-image photo.png -d cat2dog"
-        )
+    request = requested(options)
+    from editor.plan import Writing, planned
     from library.store import Library
 
-    plan = list(planned(images, expressions, options))
     library = Library(library_path)
-    check_directions(library, expressions)
-    check_pictures(images)
-    quiet()
-    from editor.session import Editor
-
-    editor = Editor(options["models"], device=options["device"])
-    directions = [directed(library, expression, editor) for expression in expressions]
-    reports = []
-    for source, outputs in plan:
-        inversion, edits = _edit_one(editor, source, directions, options, silent=as_json)
-        for expression, edit, output in zip(expressions, edits, outputs, strict=True):
-            report = _write(edit, expression, output, inversion, options)
-            reports.append(report)
-            if not as_json:
-                _say_edit(report)
+    writing = Writing(options["output"], options["sheet"], options["force"])
+    tasks = planned(request, writing)
+    check_directions(library, request.expressions)
+    reports: list[dict[str, Any]] = []
+    interrupted = False
+    try:
+        _run(request, tasks, writing, library, options, reports, as_json)
+    except KeyboardInterrupt:
+        interrupted = True
+        say(f"interrupted: {len(reports)} of {len(tasks) * len(request.expressions)} pictures are done")
     if as_json:
-        emit_json(reports)
+        order = [str(path) for task in tasks for path in task.outputs]
+        emit_json(sorted(reports, key=lambda report: order.index(report["output"])))
+    if interrupted:
+        sys.exit(INTERRUPTED)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A picture's path, or None for the picture that the prompt makes."""
+def requested(options: dict[str, Any]) -> Request:
+    """What the options ask for; raises UsageError for what does not go together."""
+    context = click.get_current_context()
+    given = {
+        name: value
+        for name, value in options.items()
+        if value != () and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if given.get("images") and given.get("prompt"):
+        raise click.UsageError("give pictures or --prompt, and not both")
+    if options["cache_path"] and options["no_cache"]:
+        raise click.UsageError("--cache and --no-cache exclude each other")
+    if "record" in given:
+        from editor.replay import repeated
 
-    path: str | None
-
-    @property
-    def stem(self) -> str:
-        return Path(self.path).stem if self.path else "prompt"
-
-
-def planned(
-    images: tuple[str, ...], expressions: tuple[str, ...], options: dict[str, Any]
-) -> Iterator[tuple[Source, list[Path]]]:
-    """Every source with the file that each of its edits goes to; refuses what exists or would be overwritten."""
-    from editor.record import check_free
-    from library.names import slug
-
-    sources = [Source(path) for path in images] or [Source(None)]
-    single = len(sources) == len(expressions) == 1
-    output = Path(options["output"]) if options["output"] else None
-    to_file = output is not None and single and bool(output.suffix) and not output.is_dir()
-    taken: set[Path] = set()
-    for source in sources:
-        files = []
-        for expression in expressions:
-            name = f"{source.stem}-{slug(expression)}.png"
-            path = output if to_file and output else (output or Path()) / name
-            for number in range(2, 1000):
-                if path not in taken:
-                    break
-                path = path.with_stem(f"{Path(name).stem}-{number}")
-            taken.add(path)
-            check_free(path, options["force"])
-            files.append(path)
-        yield source, files
+        return repeated(given["record"], given)
+    if not given.get("images") and not given.get("prompt"):
+        raise click.UsageError("give pictures or --prompt, such as: edit-image photo.png -d cat2dog")
+    if not given.get("expressions"):
+        raise click.UsageError("give a direction, such as: edit-image photo.png -d cat2dog")
+    return Request().changed(given)
 
 
 def check_directions(library: Library, expressions: tuple[str, ...]) -> None:
@@ -146,12 +161,48 @@ def check_directions(library: Library, expressions: tuple[str, ...]) -> None:
             library.resolve(expression)
 
 
-def check_pictures(images: tuple[str, ...]) -> None:
-    """Fail on a missing or damaged picture before any model is loaded."""
-    from editor.images import read_picture
+def _run(
+    request: Request,
+    tasks: list[Task],
+    writing: Writing,
+    library: Library,
+    options: dict[str, Any],
+    reports: list[dict[str, Any]],
+    silent: bool,
+) -> None:
+    """Load the models, make the edits, and tell of each; `reports` grows with every one saved."""
+    quiet()
+    from editor.jobs import run
+    from editor.progress import Progress
+    from editor.session import Editor
 
-    for path in images:
-        read_picture(path)
+    editor = Editor(request.models, device=request.device, cache=_cache(options))
+    directions = [directed(library, expression, editor) for expression in request.expressions]
+    if request.recorded:
+        from editor.replay import check_direction_unchanged, differences
+
+        if request.pinned:
+            check_direction_unchanged(directions[0], request.recorded)
+        say_notes(differences(request.recorded, editor.device.type))
+    edits = len(tasks) * len(directions)
+    with Progress(edits, (edits + len(request.images)) * request.steps) as progress:
+
+        def finished(report: dict[str, Any]) -> None:
+            reports.append(report)
+            if not silent:
+                if report["sheet"]:
+                    progress.print(f"sheet  {report['sheet']}", err=False)
+                progress.print(f"saved  {report['output']}", err=False)
+
+        run(request, tasks, editor, directions, writing, progress, finished, options["batch"], silent)
+
+
+def _cache(options: dict[str, Any]) -> InversionCache | None:
+    from editor.cache import InversionCache, cache_folder
+
+    if options["no_cache"]:
+        return None
+    return InversionCache(options["cache_path"] or cache_folder(), tell=lambda line: say(f"note: {line}"))
 
 
 def directed(library: Library, expression: str, editor: Editor) -> Direction:
@@ -160,71 +211,6 @@ def directed(library: Library, expression: str, editor: Editor) -> Direction:
     direction = library.resolve(expression, [models.encoder_id, models.name], models.name)
     say_notes(direction.notes)
     return direction
-
-
-def _edit_one(
-    editor: Editor, source: Source, directions: list[Direction], options: dict[str, Any], silent: bool
-) -> tuple[Inversion, list[Edit]]:
-    from tqdm import tqdm
-
-    steps = options["steps"]
-    settings = {
-        key: options[option]
-        for key, option in (("cross_attention_guidance", "guidance"), ("guidance_scale", "guidance_scale"))
-        if options[option] is not None
-    }
-    passes = 2 if source.path else 1
-    with tqdm(total=passes * steps, desc=source.stem, unit="step", leave=False) as bar:
-
-        def on_step(stage: str, i: int, timestep: float, latents: Any) -> None:
-            if stage != "reference":
-                bar.set_postfix_str(stage, refresh=False)
-                bar.update()
-
-        if source.path:
-            caption = options["caption"]
-            if caption is None:
-                caption = editor.caption(source.path, options["caption_prefix"])
-            if not silent:
-                bar.clear()
-                say(f"{source.path}: {caption}")
-            inversion = editor.invert(
-                source.path, caption, steps, options["seed"], on_step=on_step,
-                **({"size": options["size"]} if options["size"] else {}),
-            )  # fmt: skip
-        else:
-            inversion = editor.imagine(options["prompt"], steps, options["seed"], size=options["size"])
-        edits = editor.edit_all(
-            [(inversion, direction, options["strength"]) for direction in directions],
-            negative_prompt=options["negative_prompt"],
-            on_step=on_step,
-            **settings,
-        )
-    return inversion, edits
-
-
-def _write(
-    edit: Edit, expression: str, output: Path, inversion: Inversion, options: dict[str, Any]
-) -> dict[str, Any]:
-    from editor.record import save_picture, versions, write_whole
-    from editor.sheets import contact_sheet
-
-    record = {**edit.record, "expression": expression, "versions": versions()}
-    save_picture(edit.image, output, record, options["force"])
-    report: dict[str, Any] = {"output": str(output), "sheet": None, "record": record}
-    if options["sheet"]:
-        start = [("input", inversion.picture)] if inversion.picture else []
-        cells = [*start, ("reconstruction", edit.reconstruction), (expression, edit.image)]
-        path = output.with_stem(output.stem + "-sheet").with_suffix(".png")
-        write_whole(path, lambda f: contact_sheet([cells]).save(f, "PNG"))
-        report["sheet"] = str(path)
-    return report
-
-
-def _say_edit(report: dict[str, Any]) -> None:
-    if report["sheet"]:
-        click.echo(f"sheet  {report['sheet']}")
-    click.echo(f"saved  {report['output']}")
 
 
 def quiet() -> None:

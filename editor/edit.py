@@ -17,6 +17,7 @@ import torch
 from editor.attention import cross_attention
 from editor.guidance import frozen
 from editor.lockstep import LockStep
+from editor.masks import ImplicitMask
 from editor.settings import EditSettings
 from editor.steps import Conditioning, OnStep, Sampler, notify
 
@@ -65,19 +66,22 @@ def edit(
     edits = reference[rows]
     follower = sampler.fork(rows)
     keep = None if mask is None else mask.to(reference).expand(noise.shape[0], -1, -1, -1)[rows]
+    implicit = ImplicitMask(settings.keep_background) if settings.keep_background else None
     limit = settings.attention_resolution
     drifts = []
     with frozen(unet), cross_attention(unet, max_positions=None if limit is None else limit**2) as control:
         for i, timestep in enumerate(sampler.timesteps):
-            reference, seen = run.reference_step(control, sampler, i, reference)
-            if settings.source_correction and trajectory is not None:
-                reference = trajectory[len(sampler) - 1 - i].to(reference)
-            reference = notify(on_step, "reference", i, timestep, reference)
-            edits, drift = run.edit_step(control, follower, i, edits, seen)
-            if keep is not None:
-                edits = keep * edits + (1 - keep) * reference[rows]
+            corrected = settings.source_correction and trajectory is not None
+            known = trajectory[len(sampler) - 1 - i].to(reference) if corrected else None
+            seen = run.reference_step(control, sampler, i, reference, known)
+            reference = notify(on_step, "reference", i, timestep, seen.after)
+            step = run.edit_step(control, follower, i, edits, seen)
+            edits = step.after
+            for allowed in (keep, None if implicit is None else implicit.update(step.change)):
+                if allowed is not None:
+                    edits = allowed * edits + (1 - allowed) * reference[rows]
             edits = notify(on_step, "edit", i, timestep, edits)
-            drifts.append(drift)
+            drifts.append(step.drift)
     return Edited(edits, reference, torch.stack(drifts))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +15,9 @@ from PIL import Image
 from editor.errors import EditorError
 
 if TYPE_CHECKING:
+    from editor.diagnosis import Finding
     from editor.session import Editor
+    from editor.sweep import Sweep
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +47,66 @@ class Inversion:
         """`Editor.edit` of this inversion, by the editor that made it."""
         return self._editor().edit(self, direction, strength, **settings)
 
+    def sweep(
+        self,
+        direction: Any,
+        strength: Any = None,
+        guidance: Any = None,
+        guidance_scale: Any = None,
+        **settings: Any,
+    ) -> Sweep:
+        """Edits with every combination of the knobs' values, to look at side by side.
+
+        A knob is a number or several: strength, guidance (`cross_attention_guidance`), guidance_scale,
+        interpolation, guidance_until; one that is not given stays as it is. Without any knob it is
+        strength 0.5, 1, 1.5 by guidance 0, 0.05. The other `settings` are those of `Editor.edit`.
+        """
+        from editor.sweep import DEFAULT, KNOBS, sweep
+
+        given = {"strength": strength, "guidance": guidance, "guidance_scale": guidance_scale}
+        given |= {knob: settings.pop(knob) for knob in KNOBS if knob in settings}
+        knobs = {knob: values for knob, values in given.items() if values is not None}
+        return sweep(self, direction, knobs or DEFAULT, **settings)
+
     def autoencoded(self) -> Image.Image:
         """The picture through the autoencoder alone: the best that any reconstruction can be."""
+        return self._autoencoded.copy()
+
+    @cached_property
+    def _autoencoded(self) -> Image.Image:
         if self.latents is None:
             raise EditorError("a synthetic picture has no original to encode")
         return self._editor().decode(self.latents, self.size)[0]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything but the editor to one safetensors file, whole or not at all; replaces what is there.
+
+        Raises EditorError where the disk refuses.
+        """
+        from editor.inversion_file import encode
+        from editor.record import write_whole
+
+        data = encode(self)
+        write_whole(Path(path), lambda file: file.write(data))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], editor: Editor | None = None) -> Inversion:
+        """A saved inversion, exactly as it was; `editor` is the one that its `edit` will use.
+
+        Raises EditorError for a file that is missing, damaged or of another kind, and for an editor of
+        other models: noise only means something to the UNet that made it.
+        """
+        from editor.inversion_file import read
+
+        inversion = read(Path(path))
+        if editor is None:
+            return inversion
+        if editor.models.name != inversion.models:
+            raise EditorError(
+                f"{path} was inverted with the models {inversion.models}, the editor has "
+                f"{editor.models.name}; invert the picture again with this editor"
+            )
+        return replace(inversion, editor=editor)
 
     def _editor(self) -> Editor:
         if self.editor is None:
@@ -57,13 +117,27 @@ class Inversion:
         width, height = self.size
         return f"<Inversion {self.caption!r} {width}×{height}, {self.steps} steps, {self.models}>"
 
+    def _repr_html_(self) -> str:
+        from editor.sheets import html_figures
+
+        cells = [("picture", self.picture)] if self.picture else []
+        return html_figures(cells, [self.caption, f"{self.steps} steps, {self.models}"])
+
+    def _repr_png_(self) -> bytes | None:
+        from editor.sheets import contact_sheet, png_bytes
+
+        if self.picture is None:
+            return None
+        return png_bytes(contact_sheet([[(f"{self.caption}\n{self.steps} steps", self.picture)]]))
+
 
 @dataclass(frozen=True, eq=False)
 class Edit:
     """An edited picture, the reconstruction beside it, and the record of how it was made.
 
     latents: `[1, C, h, w]` float32 on the CPU, before decoding. drift: for each step, how far the edit's
-    attention maps were from the picture's before they were guided.
+    attention maps were from the picture's before they were guided. inversion, direction: what it is an
+    edit of, and along what.
     """
 
     image: Image.Image
@@ -72,10 +146,39 @@ class Edit:
     latents: torch.Tensor = field(repr=False)
     drift: tuple[float, ...] = field(default=(), repr=False)
     picture: Image.Image | None = field(default=None, repr=False)
+    inversion: Inversion | None = field(default=None, repr=False)
+    direction: Any = field(default=None, repr=False)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What went wrong and what to do, found when it is first asked; see `editor.diagnosis`."""
+        from editor.diagnosis import diagnose
+
+        if self.inversion is None:
+            raise EditorError("this edit does not know its inversion; use editor.diagnosis.diagnose")
+        return diagnose(self, self.inversion, self.direction)
+
+    @property
+    def label(self) -> str:
+        """The direction and its strength: `cat2dog · strength 1`."""
+        name = self.record.get("direction", {}).get("name") or "edit"
+        return f"{name} · strength {self.record.get('strength', 1.0):g}"
 
     def __repr__(self) -> str:
         width, height = self.image.size
         return f"<Edit {self.record.get('direction', {}).get('name', '')} {width}×{height}>"
+
+    def _repr_html_(self) -> str:
+        from editor.sheets import html_figures
+
+        cells = [("reconstruction", self.reconstruction), (self.label, self.image)]
+        return html_figures(cells, [self.record.get("caption", "")])
+
+    def _repr_png_(self) -> bytes:
+        from editor.sheets import contact_sheet, png_bytes
+
+        cells = [("reconstruction", self.reconstruction), (self.label, self.image)]
+        return png_bytes(contact_sheet([cells]))
 
 
 def check_alike(inversions: Sequence[Inversion]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +12,29 @@ import torch
 from editor.attention import AttentionMaps, CrossAttention
 from editor.guidance import Guidance, guidance_gradient
 from editor.settings import EditSettings
-from editor.steps import Conditioning, Estimate, Sampler, denoise, predict
+from editor.steps import Conditioning, Estimate, Sampler, combine, denoise, predict
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What an edit may use of the reference's step: its maps, and its output under the negative prompt."""
+    """What an edit may use of the reference's step: where it began and ended, its maps and estimates.
 
+    Estimates are None where the step was known without evaluating the UNet.
+    """
+
+    before: torch.Tensor
+    after: torch.Tensor
     maps: AttentionMaps
-    negative: torch.Tensor
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """The edits' next samples `[K, C, H, W]`, their drift `[K]`, and what the direction changed in the estimate."""
+
+    after: torch.Tensor
+    drift: torch.Tensor
+    change: torch.Tensor
 
 
 class LockStep:
@@ -40,12 +55,21 @@ class LockStep:
         self.reference = conditioning.collapse()
         self.prompt, self.edited = conditioning.prompt[rows], edited.to(conditioning.prompt)
         self.negative = None if conditioning.negative is None else conditioning.negative[rows]
-        self.halves = conditioning.halves
+        if settings.noise_correction:
+            self.negative = self.prompt
+        self.halves = 1 if self.negative is None else 2
 
     def reference_step(
-        self, control: CrossAttention, sampler: Sampler, i: int, sample: torch.Tensor
-    ) -> tuple[torch.Tensor, Seen]:
-        """Denoise the reference; in a guided step also its maps."""
+        self,
+        control: CrossAttention,
+        sampler: Sampler,
+        i: int,
+        sample: torch.Tensor,
+        known: torch.Tensor | None = None,
+    ) -> Seen:
+        """Denoise the reference, or take it to `known`; in a guided step also its maps."""
+        if known is not None and self.settings.noise_correction and not self.settings.guides(i):
+            return Seen(sample, known, AttentionMaps({}))
         maps: dict[str, torch.Tensor] = {}
         estimates: list[Estimate] = []
 
@@ -53,27 +77,30 @@ class LockStep:
             estimates.append(estimate)
             return estimate.combined
 
-        arguments = (self.unet, sampler, i, sample, self.reference, self.settings.guidance_scale)
-        if self.settings.guides(i):
-            with control.record(maps):
-                after = denoise(*arguments, refine=keep, unet_kwargs=self.unet_kwargs)
-        else:
-            after = denoise(*arguments, refine=keep, unet_kwargs=self.unet_kwargs)
-        first = estimates[0]
-        return after, Seen(AttentionMaps(maps), first.prompt if first.negative is None else first.negative)
+        with control.record(maps) if self.settings.guides(i) else nullcontext():
+            after = denoise(
+                self.unet,
+                sampler,
+                i,
+                sample,
+                self.reference,
+                self.settings.guidance_scale,
+                refine=keep,
+                unet_kwargs=self.unet_kwargs,
+            )
+        return Seen(sample, after if known is None else known, AttentionMaps(maps), estimates[0])
 
     def edit_step(
         self, control: CrossAttention, sampler: Sampler, i: int, sample: torch.Tensor, seen: Seen
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Guide and denoise the edits; also their drift `[K]`."""
+    ) -> Step:
+        """Guide and denoise the edits."""
         blend = self.settings.blend(i)
         prompt = self.edited if blend == 1 else blend * self.edited + (1 - blend) * self.prompt
         conditioning = Conditioning(prompt, self.negative)
         scale, count = sampler.scale(i), len(sample)
         inputs = torch.cat([sample * scale] * self.halves)
         drift, output = sample.new_zeros(count), None
-        # At the first step the negative half is the reference's own: same sample, same prompt.
-        known = seen.negative[self.rows] if i == 0 and self.halves == 2 else None
+        known = self._known_half(seen) if i == 0 else None
         if self.settings.guides(i):
             inputs, drift, output = self._guide(
                 control, inputs, sampler.timesteps[i], conditioning, seen.maps, known
@@ -82,26 +109,27 @@ class LockStep:
                 known = None  # that half has moved with the other
             # As published, the unconditional half is what goes on; the other only shaped its estimate.
             sample = inputs[:count] / scale
-
-        def correct(estimate: Estimate, _: torch.Tensor, __: int) -> torch.Tensor:
-            if not self.settings.noise_correction or estimate.negative is None:
-                return estimate.combined
-            return estimate.combined + seen.negative[self.rows] - estimate.negative
-
         if output is None and known is not None:
             output = torch.cat([known, self._predict(inputs[count:], sampler.timesteps[i], prompt)])
         elif output is None:
             output = self._predict(inputs, sampler.timesteps[i], conditioning.rows)
-        return denoise(
-            self.unet,
-            sampler,
-            i,
-            sample,
-            conditioning,
-            self.settings.guidance_scale,
-            output=output,
-            refine=correct,
-        ), drift
+        estimate = combine(output, self.halves, self.settings.guidance_scale)
+        if self.settings.noise_correction:
+            change = estimate.prompt - estimate.negative
+            # A deterministic jump is linear: the edit stays as far from the reference as its own change says.
+            away = sampler.step(i, self.settings.guidance_scale * change, sample - seen.before[self.rows])
+            return Step(seen.after[self.rows] + away, drift, change)
+        change = estimate.combined - seen.estimate.combined[self.rows]
+        return Step(sampler.step(i, estimate.combined, sample), drift, change)
+
+    def _known_half(self, seen: Seen) -> torch.Tensor | None:
+        """The first step's output for the negative half where it is the reference's: same sample, same prompt."""
+        if seen.estimate is None or self.halves == 1:
+            return None
+        same = seen.estimate.prompt
+        if not self.settings.noise_correction and seen.estimate.negative is not None:
+            same = seen.estimate.negative
+        return same[self.rows]
 
     def _guide(
         self,
@@ -144,7 +172,8 @@ class LockStep:
         """For each row of the edits' UNet inputs, the row of the reference's maps that it should resemble."""
         pictures = self.reference.prompt.shape[0]
         shift = pictures if self.reference.negative is not None else 0
-        return [row + shift * half for half in range(self.halves) for row in self.rows]
+        first = shift if self.settings.noise_correction else 0
+        return [row + max(first, shift * half) for half in range(self.halves) for row in self.rows]
 
     def _gradient(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -36,16 +37,23 @@ def save_picture(image: Image.Image, path: Path, record: Mapping[str, Any], forc
 
     Raises EditorError where the file exists and ``force`` is not set, or where the disk refuses.
     """
-    check_free(path, force)
+    image_format = picture_format(path)
+    for file in (path, path.with_suffix(".json")):
+        check_free(file, force)
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, text)
-    image_format = Image.registered_extensions().get(path.suffix.lower())
-    if image_format is None:
-        raise EditorError(f"{path}: {path.suffix or 'no ending'} is not a picture format; use .png")
     options = {"pnginfo": info} if image_format == "PNG" else {}
     write_whole(path, lambda f: image.save(f, image_format, **options))
     write_whole(path.with_suffix(".json"), lambda f: f.write((text + "\n").encode()))
+
+
+def picture_format(path: Path) -> str:
+    """What the file's ending stands for, such as "PNG"; EditorError where it is no picture format."""
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    if image_format is None:
+        raise EditorError(f"{path}: {path.suffix or 'no ending'} is not a picture format; use .png")
+    return image_format
 
 
 def check_free(path: Path, force: bool) -> None:
@@ -79,13 +87,48 @@ def _umask() -> int:
     return mask
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
-    """The record that a picture made here carries; raises PictureError where there is none."""
+def file_facts(path: str) -> dict[str, str]:
+    """What finds a file again and tells whether it changed: `path` (absolute), `given`, `sha256`."""
+    return {"path": str(Path(path).absolute()), "given": path, "sha256": file_sha256(path)}
+
+
+def file_sha256(path: str | Path) -> str:
+    """Of the file's bytes, in hexadecimal; raises PictureError where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            text = getattr(image, "text", {}).get(RECORD_KEY)
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise PictureError(f"{path} cannot be read as a picture: {error}") from error
+        raise PictureError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The record that a picture made here carries, or that lies in its .json, which `path` may name itself.
+
+    Raises PictureError where there is none.
+    """
+    path = Path(path)
+    beside = path.with_suffix(".json")
+    try:
+        text = path.read_text(encoding="utf-8") if path == beside else _embedded(path)
+        if text is None and beside.is_file():
+            text = beside.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise PictureError(f"{path}: no such file; expected a picture written by edit-image") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise PictureError(f"{path} cannot be read: {error}") from error
     if text is None:
-        raise PictureError(f"{path} carries no record; expected a PNG written by edit-image")
-    return json.loads(text)
+        raise PictureError(f"{path} carries no record; expected a picture written by edit-image")
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise PictureError(f"the record of {path} is damaged: {error}") from error
+    if not isinstance(record, dict):
+        raise PictureError(f"the record of {path} is damaged: it is no JSON object")
+    return record
+
+
+def _embedded(path: Path) -> str | None:
+    """The text of the PNG's record, None where it has none."""
+    with Image.open(path) as image:
+        image.load()  # the text may come after the pixels
+        return getattr(image, "text", {}).get(RECORD_KEY)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from functools import cached_property
+from os import PathLike
 from typing import Any
 
 import torch
 from PIL import Image
 
+from editor.cache import InversionCache, key_of
 from editor.edit import Edited, edit
 from editor.errors import EditorError
+from editor.identity import caption_facts, inversion_facts, models_facts
 from editor.images import fit, latent_mask, one_picture, pad_to_multiple, to_pictures, to_pixels
 from editor.inversion import Edit, Inversion, check_alike, trajectories
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
 from editor.models import Captioner, Models, load_captioner, load_models
+from editor.placement import place
 from editor.regularize import Regulariser
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
-from editor.spaces import check_direction, described
+from editor.spaces import described
 from editor.steps import Conditioning, OnStep
 from zoo.text import dropped_words, encode_text
 
@@ -34,6 +39,9 @@ class Editor:
     `models` is the name of a set, a diffusers folder, a hub id, or loaded `Models`; None is the default
     set. `device` None is a GPU where there is one; `dtype` is that of UNet and VAE, None is float32 (all
     arithmetic on latents is float32 in any case). The captioner is loaded when it is first asked.
+    `cache` is a folder, or an `InversionCache`, in which inversions and captions are looked up and kept; None
+    keeps nothing. Weights changed after they were loaded, and an `on_step` that changes latents, need a cache
+    of their own.
     """
 
     def __init__(
@@ -42,8 +50,11 @@ class Editor:
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        cache: InversionCache | str | PathLike[str] | None = None,
     ) -> None:
         self.models: Models = load_models(models, device, dtype)
+        self.cache = InversionCache(cache) if isinstance(cache, (str, PathLike)) else cache
+        self._as_their_files = self.models is not models
         self._captioner: Captioner | None = None
 
     def __repr__(self) -> str:
@@ -52,6 +63,10 @@ class Editor:
     @property
     def device(self) -> torch.device:
         return self.models.device
+
+    @cached_property
+    def _models_facts(self) -> dict[str, Any]:
+        return models_facts(self.models, self._as_their_files)
 
     def settings(self, **changes: Any) -> EditSettings:
         """The model set's own defaults with the given changes; TypeError names an unknown one."""
@@ -72,12 +87,23 @@ class Editor:
 
     def caption(self, image: Any, prefix: str | None = None, max_new_tokens: int = 40) -> str:
         """What the captioner says the picture shows; `prefix` begins the caption. Always the same answer."""
+        if self.models.captioner is None:
+            raise EditorError(f"{self.models.name} has no captioner; give the caption yourself")
+        picture = one_picture(image)
+        if self.cache is None:
+            return self._ask(picture, prefix, max_new_tokens)
+        key = key_of(caption_facts(self.models.captioner, picture, prefix, max_new_tokens))
+        caption = self.cache.get_caption(key)
+        if caption is None:
+            caption = self._ask(picture, prefix, max_new_tokens)
+            self.cache.put_caption(key, caption)
+        return caption
+
+    def _ask(self, picture: Image.Image, prefix: str | None, max_new_tokens: int) -> str:
         if self._captioner is None:
-            if self.models.captioner is None:
-                raise EditorError(f"{self.models.name} has no captioner; give the caption yourself")
-            self._captioner = load_captioner(self.models.captioner, self.device)
+            self._captioner = load_captioner(str(self.models.captioner), self.device)
         model, processor = self._captioner.model, self._captioner.processor
-        inputs = processor(one_picture(image), prefix, return_tensors="pt").to(model.device)
+        inputs = processor(picture, prefix, return_tensors="pt").to(model.device)
         with torch.no_grad():
             # Beams are searched greedily: nothing is drawn, so nothing is taken from a global generator.
             tokens = model.generate(**inputs, max_new_tokens=max_new_tokens, num_beams=3, do_sample=False)
@@ -108,7 +134,7 @@ class Editor:
 
         `size` is the length in pixels of the shorter side that the picture is brought to: "native" the
         model's own, None as it is. `seed` draws the autoencoder's sample (`sample=False` takes its
-        mean) and the regulariser's rolls.
+        mean) and the regulariser's rolls. An inversion from the cache says so in its record.
         """
         captions = None if caption is None else [caption]
         return self.invert_all(
@@ -140,9 +166,8 @@ class Editor:
 
         They must be equally large once brought to `size`. One caption and one seed each.
         """
-        begin = time.perf_counter()
-        models, settings = self.models, regulariser or self.regulariser()
-        shorter = models.native_size if size == NATIVE else size
+        settings = regulariser or self.regulariser()
+        shorter = self.models.native_size if size == NATIVE else size
         pictures = [one_picture(image) for image in images]
         if isinstance(shorter, int):
             pictures = [fit(picture, shorter) for picture in pictures]
@@ -153,6 +178,44 @@ class Editor:
                 f"{len(pictures)} pictures, {len(captions)} captions and {len(seeds)} seeds; "
                 "expected one each"
             )
+        keep = keep_trajectory or self.cache is not None
+
+        def make(places: Sequence[int]) -> list[Inversion]:
+            return self._invert(
+                [pictures[k] for k in places],
+                [captions[k] for k in places],
+                [seeds[k] for k in places],
+                steps,
+                size,
+                settings,
+                sample,
+                keep,
+                on_step,
+            )
+
+        if self.cache is None:
+            return make(range(len(pictures)))
+        facts = [
+            inversion_facts(self._models_facts, picture, caption, steps, seed, settings, sample, size)
+            for picture, caption, seed in zip(pictures, captions, seeds, strict=True)
+        ]
+        inversions = [replace(found, editor=self) for found in self.cache.recall(facts, make)]
+        return inversions if keep_trajectory else [replace(i, trajectory=None) for i in inversions]
+
+    def _invert(
+        self,
+        pictures: list[Image.Image],
+        captions: list[str],
+        seeds: list[int],
+        steps: int,
+        size: int | str | None,
+        settings: Regulariser,
+        sample: bool,
+        keep_trajectory: bool,
+        on_step: OnStep | None,
+    ) -> list[Inversion]:
+        """`invert_all` of pictures that have their size, captions and seeds, past any cache."""
+        begin, models = time.perf_counter(), self.models
         generators = [seeded(seed) for seed in seeds]
         embeds = self.encode(captions)
         pixels = pad_to_multiple(to_pixels(pictures), models.factor)
@@ -172,6 +235,8 @@ class Editor:
             "regulariser": asdict(settings),
             "sample": sample,
             "size": size,
+            "batch": len(pictures),
+            "cached": False,
             "seconds": round(time.perf_counter() - begin, 3),
         }
         return [
@@ -284,7 +349,12 @@ class Editor:
         check_alike(inversions)
         first = inversions[0]
         chosen = self.settings(**{**settings, "steps": first.steps})
-        offsets = [check_direction(self.models, direction) for _, direction, _ in jobs]
+        if all(inversion.latents is None for inversion in inversions):
+            chosen = replace(chosen, source_correction=False)  # what was made from noise is its own original
+        placed = [
+            place(self.models, direction, inversion.caption, inversion.embeds[0], chosen.placement)
+            for inversion, direction, _ in jobs
+        ]
         negatives = [
             inv.negative_prompt if negative_prompt is None else negative_prompt for inv in inversions
         ]
@@ -293,7 +363,7 @@ class Editor:
         edited = torch.stack(
             [
                 prompt[row] + strength * offset.to(device)
-                for row, (_, _, strength), offset in zip(sources, jobs, offsets, strict=True)
+                for row, (_, _, strength), (offset, _) in zip(sources, jobs, placed, strict=True)
             ]
         )
         trajectory = None
@@ -312,7 +382,8 @@ class Editor:
             on_step=on_step,
         )
         seconds = round(time.perf_counter() - begin, 3)
-        return self._edits(jobs, sources, inversions, result, negatives, chosen, seconds)
+        placements = [placement for _, placement in placed]
+        return self._edits(jobs, sources, inversions, result, negatives, placements, chosen, seconds)
 
     def _negatives(
         self, negatives: list[str], inversions: list[Inversion], prompt: torch.Tensor
@@ -331,6 +402,7 @@ class Editor:
         inversions: list[Inversion],
         result: Edited,
         negatives: list[str],
+        placements: list[str],
         settings: EditSettings,
         seconds: float,
     ) -> list[Edit]:
@@ -350,6 +422,7 @@ class Editor:
                     "size": list(inversion.size),
                     "inversion": dict(inversion.record),
                     "direction": described(direction),
+                    "placement": placements[k],
                     "strength": strength,
                     "settings": asdict(settings),
                     "seconds": seconds,
@@ -357,6 +430,8 @@ class Editor:
                 latents=result.edits[k : k + 1].cpu(),
                 drift=tuple(result.drift[:, k].tolist()),
                 picture=inversion.picture,
+                inversion=inversion,
+                direction=direction,
             )
             for k, (row, (inversion, direction, strength)) in enumerate(zip(sources, jobs, strict=True))
         ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 #: `guidance_limit` for models that predict the velocity (Stable Diffusion 2.x).
 VELOCITY_GUIDANCE_LIMIT = 0.1
+
+#: Where a direction is added to a caption's embedding; see `editor.placement`.
+Placement = Literal["mean", "anchored"]
 
 
 @dataclass(frozen=True)
@@ -16,15 +20,17 @@ class EditSettings:
     guidance_scale: classifier-free guidance, off at 1 and below.
     cross_attention_guidance: λ, how far each step follows the gradient of the maps' drift. 0 is off.
 
+    placement: where the direction is added: "mean", at every token alike, or "anchored", from the concept's on.
     guidance_until: the part of the steps, from the first on, in which maps are followed; in (0, 1].
     conditional_only: guide by the prompt's half alone; both halves then move together.
     attention_resolution: follow only maps of at most this number of rows × columns squared; None is all.
     reuse_forward: take the noise estimate of the guided pass itself instead of a second evaluation.
     source_correction: put the reference back on the inversion's trajectory at each step
         (Ju et al., "PnP Inversion", ICLR 2024).
-    noise_correction: add the reference's estimate minus the edit's own under the negative prompt
-        (Lee et al., "Noise correction by prompt interpolation", ECCV 2024).
+    noise_correction: move with the reference, plus what the direction changes in the edit's own estimate
+        (Lee et al., "Noise correction by prompt interpolation", ECCV 2024); guidance_scale weighs the change.
     interpolation: the part of the steps over which the edited prompt is faded in; 0 is at once (same paper).
+    keep_background: hold what the direction changes least: at most this part of its largest change; 0 is off.
     guidance_limit: the largest root mean square by which guidance moves a sample in one step; None is any.
         Models of the velocity have gradients so large that the published step explodes.
     max_rows: evaluate the UNet on at most this many rows at once; None is all.
@@ -33,6 +39,7 @@ class EditSettings:
     steps: int = 50
     guidance_scale: float = 5.0
     cross_attention_guidance: float = 0.1
+    placement: Placement = "mean"
     guidance_until: float = 1.0
     conditional_only: bool = False
     attention_resolution: int | None = None
@@ -40,12 +47,19 @@ class EditSettings:
     source_correction: bool = False
     noise_correction: bool = False
     interpolation: float = 0.0
+    keep_background: float = 0.0
     guidance_limit: float | None = None
     max_rows: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance_until <= 1:
             raise ValueError(f"guidance_until is {self.guidance_until}; expected a part from 0 to 1")
+        if self.placement not in get_args(Placement):
+            raise ValueError(
+                f"placement is {self.placement!r}; expected one of {', '.join(get_args(Placement))}"
+            )
+        if not 0 <= self.keep_background < 1:
+            raise ValueError(f"keep_background is {self.keep_background}; expected a part from 0 to below 1")
         if not 0 <= self.interpolation <= 1:
             raise ValueError(f"interpolation is {self.interpolation}; expected a part from 0 to 1")
         for name in ("attention_resolution", "max_rows"):

@@ -12,9 +12,31 @@ from numpy.typing import NDArray
 from library.errors import BadTensor, EncoderMismatch, rebuild_command
 from library.expressions import parents_text
 
-__all__ = ["Direction"]
+__all__ = ["Anchored", "Direction"]
 
 Tensor = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchored:
+    """Both sides of a direction as seen from the concept's own token on, for captions that name the concept.
+
+    source, target: the concepts. source_mean, target_mean: [tokens, dim] float32; row j is the mean embedding
+    of the j-th token after the concept's first one, wherever in its caption that stood. weight: of this part.
+    """
+
+    source: str
+    target: str
+    source_mean: Tensor
+    target_mean: Tensor
+    weight: float = 1.0
+
+    def times(self, factor: float) -> Anchored:
+        """Weighted; the other way round for a negative factor."""
+        if factor >= 0:
+            return replace(self, weight=self.weight * factor)
+        sides = (self.target, self.source, self.target_mean, self.source_mean)
+        return Anchored(*sides, weight=self.weight * -factor)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,8 +45,9 @@ class Direction:
 
     tensor: [tokens, dim] float32, C-contiguous; anything array-like is converted, a leading axis of 1
     is dropped. source_embedding, target_embedding: the mean embeddings it is the difference of, same
-    shape, or None. version: its number in a library, None until saved. record: how it was made, a
-    JSON-able mapping (see `library/FORMAT.md`).
+    shape, or None. anchored: the same change as seen from its concept's token, one part for each direction that
+    this one is a sum of; empty where that is not known of all of them. version: its number in a library,
+    None until saved. record: how it was made, a JSON-able mapping (see `library/FORMAT.md`).
 
     Raises BadTensor for a tensor that is not a finite matrix of real numbers.
     """
@@ -38,6 +61,7 @@ class Direction:
     target: str = ""
     source_embedding: Tensor | None = None
     target_embedding: Tensor | None = None
+    anchored: tuple[Anchored, ...] = ()
     version: int | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,6 +75,10 @@ class Direction:
                 if value.shape != tensor.shape:
                     raise BadTensor(f"{side} of {self.name} is {value.shape}, its tensor {tensor.shape}")
                 object.__setattr__(self, side, value)
+        for part in self.anchored:
+            shapes = {part.source_mean.shape, part.target_mean.shape}
+            if shapes != {tensor.shape}:
+                raise BadTensor(f"an anchored part of {self.name} is {shapes}, its tensor {tensor.shape}")
 
     def __repr__(self) -> str:
         tokens, dim = self.tensor.shape
@@ -109,6 +137,7 @@ class Direction:
             target=self.source if flipped else self.target,
             source_embedding=embeddings[1] if flipped else embeddings[0],
             target_embedding=embeddings[0] if flipped else embeddings[1],
+            anchored=tuple(part.times(factor) for part in self.anchored),
             record=record | {"parents": parents},
         )
 
@@ -141,7 +170,11 @@ class Direction:
             record["notes"] = notes
         total = self.tensor.astype(np.float64) + other.tensor.astype(np.float64)
         return Direction(
-            name=parents_text(parents), tensor=total.astype(np.float32), encoder=self.encoder, record=record
+            name=parents_text(parents),
+            tensor=total.astype(np.float32),
+            encoder=self.encoder,
+            anchored=_joined(self.anchored, other.anchored),
+            record=record,
         )
 
     def __sub__(self, other: object) -> Direction:
@@ -189,6 +222,11 @@ def as_weight(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return None
     return float(value)
+
+
+def _joined(one: tuple[Anchored, ...], other: tuple[Anchored, ...]) -> tuple[Anchored, ...]:
+    """The parts of a sum; none unless both have some."""
+    return (*one, *other) if one and other else ()
 
 
 def _merged(parents: list[dict[str, Any]]) -> list[dict[str, Any]]:

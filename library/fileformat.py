@@ -20,6 +20,7 @@ __all__ = ["FORMAT", "Header", "canonical_json", "decode", "digest", "encode", "
 
 FORMAT = 1
 TENSOR_NAMES = ("direction", "source", "target")
+ANCHORED = "anchored.{:03}.{}"  # number of the entry in the record's `anchors`, side
 LONGEST_HEADER = 32 * 2**20  # thousands of captions fit; a damaged length does not make us allocate
 LARGEST_TENSOR = 64 * 2**20  # bytes; SD's largest encoder needs 0.4 MB
 BLANK_DIGEST = "0" * 64
@@ -27,8 +28,9 @@ REQUIRED = ("name", "version", "encoder")
 FIELDS: dict[str, type] = {
     "name": str, "version": int, "encoder": str, "source": str, "target": str, "created": str,
     "author": str, "tool": str, "captions": dict, "generation": dict, "models": dict, "quality": dict,
-    "parents": list, "tags": list,
+    "parents": list, "tags": list, "anchors": list,
 }  # fmt: skip
+ANCHOR: dict[str, type] = {"source": str, "target": str, "weight": float}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def encode(
 ) -> tuple[bytes, dict[str, Any]]:
     """The file's bytes and the record with its two digests. Same input, same bytes.
 
-    tensors: `direction` and optionally `source` and `target`, each [tokens, dim] float32 C-contiguous.
+    tensors: `direction`, and optionally `source`, `target` and `anchored.000.source` …, each [tokens, dim]
+    float32 C-contiguous.
     """
     layout: dict[str, Any] = {}
     chunks: list[bytes] = []
@@ -119,7 +122,9 @@ def _checked_header(header: dict[str, Any], data_start: int, size: int) -> Heade
     if hashlib.sha256(blanked.encode()).hexdigest() != digest:
         raise DamagedFile("has a damaged record: its record_sha256 does not match")
     _check_types(record)
-    if "direction" not in header or not set(header) <= set(TENSOR_NAMES):
+    parts = range(len(record.get("anchors") or []))
+    anchored = {ANCHORED.format(k, side) for k in parts for side in ("source", "target")}
+    if "direction" not in header or set(header) - set(TENSOR_NAMES) != anchored:
         raise DamagedFile(f"holds tensors {sorted(header)}; expected direction, and maybe source and target")
     shapes: dict[str, tuple[int, int]] = {}
     expected = 0
@@ -160,6 +165,9 @@ def _check_types(record: dict[str, Any]) -> None:
         raise DamagedFile("has a record whose captions or tags are not texts")
     if not all(isinstance(p, dict) and isinstance(p.get("weight", 1), (int, float)) for p in parents):
         raise DamagedFile("has a record whose parents are not weighted directions")
+    for anchor in record.get("anchors") or []:
+        if not isinstance(anchor, dict) or {k: type(v) for k, v in anchor.items()} != ANCHOR:
+            raise DamagedFile(f"has a record with the anchor {anchor!r}; expected source, target and weight")
     if not isinstance((record.get("models") or {}).get("name", ""), str):
         raise DamagedFile("has a record whose model set has no name")
 

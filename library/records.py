@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.errors import BadName, BadTensor, DamagedFile
-from library.fileformat import FORMAT, canonical_json
+from library.fileformat import ANCHORED, FORMAT, canonical_json
 from library.layer import VersionPath
 
 if TYPE_CHECKING:
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_place", "for_saving", "now", "to_direction"]
 
-OWN_KEYS = ("notes", "sha256", "record_sha256", "version")  # made anew by every save, or never kept
+OWN_KEYS = (
+    "notes",
+    "anchors",
+    "sha256",
+    "record_sha256",
+    "version",
+)  # made anew by every save, or never kept
 
 BIRTH_KEYS = ("created", "author", "tool", "imported", "origin")
 
@@ -80,6 +86,11 @@ def for_saving(direction: Direction, digest: str) -> dict[str, Any]:
     for key, make in (("created", now), ("author", author), ("tool", tool_version)):
         if key not in full:
             full[key] = make()
+    if direction.anchored:
+        full["anchors"] = [
+            {"source": part.source, "target": part.target, "weight": float(part.weight)}
+            for part in direction.anchored
+        ]
     full["tags"] = sorted({check_tag(tag) for tag in full["tags"]})
     try:
         canonical_json(full).encode()
@@ -97,7 +108,7 @@ def check_tag(tag: str) -> str:
 
 def to_direction(tensors: Mapping[str, Any], record: Mapping[str, Any]) -> Direction:
     """The direction that a version file's tensors and record describe."""
-    from library.direction import Direction
+    from library.direction import Anchored, Direction
 
     return Direction(
         name=record["name"],
@@ -107,6 +118,16 @@ def to_direction(tensors: Mapping[str, Any], record: Mapping[str, Any]) -> Direc
         target=record.get("target") or "",
         source_embedding=tensors.get("source"),
         target_embedding=tensors.get("target"),
+        anchored=tuple(
+            Anchored(
+                anchor["source"],
+                anchor["target"],
+                tensors[ANCHORED.format(k, "source")],
+                tensors[ANCHORED.format(k, "target")],
+                anchor["weight"],
+            )
+            for k, anchor in enumerate(record.get("anchors") or [])
+        ),
         version=record["version"],
         record=record,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from library import records
 from library.errors import AmbiguousDirection, DamagedFile, DirectionsError, StorageError, UnknownDirection
-from library.fileformat import Header, decode, digest, encode, read_header
+from library.fileformat import ANCHORED, Header, decode, digest, encode, read_header
 from library.layer import Layer, VersionPath
 from library.lookup import Lookup
 from library.names import check_encoder, check_name
@@ -72,6 +72,9 @@ class Library:
         tensors = {"direction": direction.tensor}
         if direction.source_embedding is not None and direction.target_embedding is not None:
             tensors |= {"source": direction.source_embedding, "target": direction.target_embedding}
+        for k, part in enumerate(direction.anchored):
+            tensors[ANCHORED.format(k, "source")] = part.source_mean
+            tensors[ANCHORED.format(k, "target")] = part.target_mean
         record = records.for_saving(direction, digest(tensors))
         saved: dict[str, Any] = {}
 

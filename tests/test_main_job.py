@@ -38,9 +38,16 @@ def test_discover_list_edit(tmp_path: Path) -> None:
     example = str(ROOT / "examples" / "cat.png")
     output = command("editor.cli", example, "-d", "cat2dog", "--sheet", *library, cwd=tmp_path)
     saved = tmp_path / output.strip().splitlines()[-1].removeprefix("saved  ")
-    picture = np.asarray(Image.open(saved).convert("RGB"))
-    verdict = load_judge().judge(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1)[
-        0
-    ]
-    assert verdict.object == "dog", verdict
-    assert verdict.background == "grass"
+    assert_dog_on_grass(saved)
+
+    prompted = ["--prompt", "a cat on the grass", "-d", "cat2dog", "--steps", "20", "-o", "made.png"]
+    command("editor.cli", *prompted, *library, cwd=tmp_path)
+    assert_dog_on_grass(tmp_path / "made.png")
+
+
+def assert_dog_on_grass(path: Path) -> None:
+    """What the judge says of a picture."""
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    verdict = load_judge().judge(pixels)[0]
+    assert (verdict.object, verdict.background) == ("dog", "grass"), verdict

@@ -28,7 +28,8 @@ class ModelSet:
     ``diffusion`` is a diffusers pipeline folder (text encoder, tokenizer, UNet, VAE, scheduler), ``captions`` a
     language model that writes captions, ``captioner`` a BLIP model that describes a picture. ``defaults`` holds
     the edit settings that suit this set where they differ from the editor's own, ``regulariser`` the same for
-    the regularisation of inversions.
+    the regularisation of inversions. ``paired``: both sides of a direction share their sentences unless asked
+    otherwise.
     """
 
     name: str
@@ -36,8 +37,9 @@ class ModelSet:
     captions: str
     captioner: str
     revision: str | None = None
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    defaults: Mapping[str, float | str | bool] = field(default_factory=dict)
     regulariser: Mapping[str, float] = field(default_factory=dict)
+    paired: bool = False
 
     def with_models(self, captions: str | None = None, captioner: str | None = None) -> ModelSet:
         """The same set with another caption language model or image captioner."""
@@ -52,9 +54,16 @@ MODEL_SETS: Mapping[str, ModelSet] = {
             str(WEIGHTS / "diffusion"),
             str(WEIGHTS / "captions"),
             str(WEIGHTS / "captioner"),
-            defaults={"guidance_scale": 7.0, "cross_attention_guidance": 0.05},
+            defaults={
+                "guidance_scale": 2.5,
+                "cross_attention_guidance": 0.1,
+                "placement": "anchored",
+                "source_correction": True,
+                "keep_background": 0.5,
+            },
             # The gradients grow as the latents shrink: the published 20, for 64×64, is 1.25 for 16×16.
             regulariser={"auto_corr": 1.25, "kl": 1.25},
+            paired=True,
         ),
         ModelSet("sd-1.4", "CompVis/stable-diffusion-v1-4", _FLAN_T5, _BLIP),
         ModelSet("sd-1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", _FLAN_T5, _BLIP),

@@ -49,6 +49,20 @@ def encode_text(
         return inner.final_layer_norm(states[-(clip_skip + 1)])
 
 
+def concept_position(text: str, concept: str, tokenizer: Any) -> int | None:
+    """The number of the concept's first token in the text, 0 being the start token.
+
+    None where the text does not hold the concept as one phrase (singular or plural) within the encoder's length.
+    """
+    from zoo.words import find_phrase
+
+    match = find_phrase(text, concept)
+    if match is None:
+        return None
+    position = token_count(text[: match.start(2)].rstrip(), tokenizer) - 1
+    return position if position < tokenizer.model_max_length - 1 else None
+
+
 def token_count(text: str, tokenizer: Any) -> int:
     """How many tokens the text takes, start and end tokens included, before any truncation."""
     return len(tokenizer(text, truncation=False).input_ids)

@@ -92,7 +92,7 @@ def test_pairs_are_the_same_sentences_from_both_sides() -> None:
 
 
 def test_too_few_pairs_are_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(BadCaptions, match=r"only 1 of 3 caption pairs.*'cat' and 'dog'.*leave out --paired"):
+    with pytest.raises(BadCaptions, match=r"only 1 of 3 caption pairs.*'cat' and 'dog'.*use --no-paired"):
         pair(Captions("cat", ("a cat runs", "felines")), Captions("dog", ()), 3, anything)
 
 

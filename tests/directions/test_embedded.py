@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from directions import Discovery, Settings
 from directions.cli import main
-from directions.words import names_concept
+from zoo.words import names_concept
 from zoo.concepts import known_concepts
 from zoo.registry import WEIGHTS
 

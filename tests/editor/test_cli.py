@@ -2,59 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import json
-from functools import cache
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from editor.cli import main
+from editor.progress import Progress
 from editor.record import read_record
+from editor.request import REGULARISER
+from editor.settings import EditSettings
 from library import Direction, Library
-from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
 
+from .command_line import draw_cat, encoder, failed, pixels, run, two_directions, worked
+from .conftest import relative
 
-@cache
-def encoder() -> tuple[str, tuple[int, int]]:
-    from editor.models import load_models
-
-    models = load_models("embedded")
-    return models.encoder_id, (models.tokenizer.model_max_length, models.text_encoder.config.hidden_size)
+CAPTION = ["--caption", "a cat on the grass"]
 
 
 @pytest.fixture
 def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "cat.png"
-    Image.fromarray(draw_scene(sample_scene(HELD_OUT, object="cat"))[0]).save(path)
-    return path
+    return draw_cat(tmp_path / "cat.png")
 
 
 @pytest.fixture
 def directions(private_folders: Path) -> Library:
-    identity, shape = encoder()
-    library = Library()
-    for seed, name in enumerate(("cat2dog", "day2night")):
-        tensor = np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 0.1
-        source, target = name.split("2")
-        library.save(Direction(name=name, tensor=tensor, encoder=identity, source=source, target=target))
-    return library
-
-
-def run(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def failed(result: Result, *words: str) -> None:
-    assert result.exit_code == 1, result.output
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    for word in words:
-        assert word in lines[0]
+    return two_directions()
 
 
 def test_an_edit_is_saved_where_the_last_line_says_with_its_record(
@@ -75,11 +59,8 @@ def test_the_same_call_gives_the_same_picture_and_another_strength_another(
     picture: Path, directions: Library
 ) -> None:
     for name, strength in (("a", 1), ("b", 1), ("c", 0.2)):
-        assert (
-            run(picture, "-d", "cat2dog", "--steps", 3, "--strength", strength, "-o", f"{name}.png").exit_code
-            == 0
-        )
-    a, b, c = (np.asarray(Image.open(f"{n}.png")) for n in "abc")
+        worked(picture, "-d", "cat2dog", "--steps", 3, "--strength", strength, "-o", f"{name}.png")
+    a, b, c = (pixels(f"{n}.png") for n in "abc")
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
@@ -139,6 +120,206 @@ def test_another_encoder_is_refused_with_the_command_that_rebuilds(
     failed(run(picture, "-d", "old"), "clip768x12-00000000", "mkdir-direction --rebuild old")
 
 
-def test_pictures_and_prompt_exclude_each_other(picture: Path) -> None:
-    assert run(picture, "-d", "cat2dog", "--prompt", "a cat").exit_code == 2
-    assert run("-d", "cat2dog").exit_code == 2
+def test_what_does_not_go_together_is_a_usage_error(picture: Path) -> None:
+    for arguments, words in (
+        ([picture, "-d", "cat2dog", "--prompt", "a cat"], "not both"),
+        (["-d", "cat2dog"], "give pictures or --prompt"),
+        ([picture], "give a direction"),
+        ([picture, "-d", "cat2dog", "--cache", "here", "--no-cache"], "exclude each other"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2 and words in result.stderr
+
+
+def test_every_setting_has_an_option_that_reaches_the_record(picture: Path, directions: Library) -> None:
+    """Every field of EditSettings, set to another value than its own."""
+    wanted: dict[str, Any] = {}
+    arguments: list[Any] = []
+    options = {p.name: p for p in main.params}
+    flags = {name: option.opts[0] for name, option in options.items()}
+    for field in fields(EditSettings):
+        if field.name == "steps":
+            continue
+        if isinstance(field.default, bool):
+            wanted[field.name] = not field.default
+            arguments.append(flags[field.name])
+            continue
+        if isinstance(field.default, str):
+            choices = options[field.name].type.choices
+            wanted[field.name] = next(choice for choice in choices if choice != field.default)
+        else:
+            wanted[field.name] = 16 if field.default is None else (field.default or 1) / 2
+        arguments += [flags[field.name], wanted[field.name]]
+    asked = {"auto_corr": 3.5, "kl": 2.5, "regulariser_steps": 2, "regulariser_rolls": 1}
+    for name, value in asked.items():
+        arguments += [flags[name], value]
+    worked(picture, "-d", "cat2dog", "--steps", 2, *CAPTION, *arguments, "-o", "out.png")
+    record = read_record("out.png")
+    assert record["settings"] == {**wanted, "steps": 2}
+    assert {name: record["inversion"]["regulariser"][REGULARISER[name]] for name in asked} == asked
+
+
+def test_no_limit_is_said_with_none(picture: Path, directions: Library) -> None:
+    worked(picture, "-d", "cat2dog", "--steps", 1, *CAPTION, "--guidance-limit", "none", "-o", "out.png")
+    assert read_record("out.png")["settings"]["guidance_limit"] is None
+    assert run(picture, "-d", "cat2dog", "--max-rows", "many").exit_code == 2
+    failed(run(picture, "-d", "cat2dog", "--interpolation", 2), "interpolation is 2.0; expected a part")
+    arguments = ["--steps", 1, *CAPTION, "--attention-resolution", 1, "--guidance", 0.1]
+    result = run(picture, "-d", "cat2dog", *arguments)
+    assert result.exit_code == 1 and "error: no cross-attention layer" in result.stderr
+
+
+def test_a_mask_keeps_what_is_black(picture: Path, directions: Library) -> None:
+    half = np.zeros((32, 32), np.uint8)
+    half[:, 16:] = 255
+    Image.fromarray(half).save("mask.png")
+    arguments = [picture, "-d", "cat2dog", "--steps", 2, "--guidance", 0, *CAPTION]
+    worked(*arguments, "-o", "all.png", "--strength", 0)
+    worked(*arguments, "--strength", 2, "--mask", "mask.png", "-o", "half.png")
+    left, right = (np.abs(pixels("half.png").astype(int) - pixels("all.png"))[:, s] for s in np.s_[:16, 48:])
+    assert left.mean() < 1 < right.mean()
+    assert read_record("half.png")["mask"]["path"] == str(Path("mask.png").absolute())
+    assert read_record("all.png")["mask"] is None
+    failed(run(*arguments, "--mask", "gone.png", "-o", "x.png"), "gone.png", "no such file")
+    Path("bad.png").write_text("no picture")
+    failed(run(*arguments, "--mask", "bad.png", "-o", "x.png"), "bad.png is not a picture")
+
+
+def test_nothing_that_exists_or_is_read_is_written_over(picture: Path, directions: Library) -> None:
+    Path("out.json").write_text("precious")
+    arguments = [picture, "-d", "cat2dog", "--steps", 1, *CAPTION]
+    failed(run(*arguments, "-o", "out.png"), "out.json exists", "--force")
+    Path("new-sheet.png").write_text("precious")
+    failed(run(*arguments, "-o", "new.png", "--sheet"), "new-sheet.png exists")
+    failed(run(*arguments, "-o", "cat.png", "--force"), "cat.png is what is edited")
+    failed(run(*arguments, "-o", "out.doc"), "out.doc", "not a picture format")
+    assert Path("out.json").read_text() == Path("new-sheet.png").read_text() == "precious"
+
+
+def test_the_second_edit_of_a_picture_finds_its_inversion(
+    picture: Path, directions: Library, private_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [picture, "-d", "cat2dog", "--steps", 2]
+    first = worked(*arguments, "-o", "first.png")
+    assert "found in the cache" not in first.stderr
+    assert len(list((private_folders / "cache" / "edit-directions" / "inversions").iterdir())) == 2
+    monkeypatch.setattr("editor.session.load_captioner", None)  # a second run does not load it
+    second = worked(*arguments, "-o", "second.png")
+    assert f"{picture}: inversion found in the cache" in second.stderr
+    worked(*arguments, *CAPTION, "--no-cache", "-o", "third.png")
+    worked(*arguments, *CAPTION, "--cache", "mine", "-o", "fourth.png")
+    assert len(list(Path("mine").glob("*.safetensors"))) == 1
+    records = [read_record(f"{name}.png") for name in ("first", "second", "third", "fourth")]
+    assert [record["inversion"]["cached"] for record in records] == [False, True, False, False]
+    assert np.array_equal(pixels("first.png"), pixels("second.png"))
+    assert np.array_equal(pixels("third.png"), pixels("fourth.png"))
+
+
+def test_a_cache_that_cannot_be_written_is_one_note(picture: Path, directions: Library) -> None:
+    Path("file").write_text("no folder")
+    result = worked(picture, "-d", "cat2dog", "--steps", 1, "--cache", "file/cache")
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and "cannot write" in notes[0] and "inverted anew" in notes[0]
+    assert Path("cat-cat2dog.png").exists()
+
+
+def test_a_batch_equals_single_runs(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three pictures, two of them equally large once fitted; two directions: edits in batches of three."""
+    Image.open(picture).rotate(90).resize((128, 128)).save("other.png")
+    Image.open(picture).resize((96, 64)).save("wide.png")
+    latents: dict[str, Any] = {}
+    from editor import jobs
+
+    saved = jobs._saved
+
+    def keep(edit: Any, record: Any, output: Path, *rest: Any) -> Any:
+        latents[str(output)] = edit.latents
+        return saved(edit, record, output, *rest)
+
+    monkeypatch.setattr(jobs, "_saved", keep)
+    names = [picture, "other.png", "wide.png"]
+    arguments = ["-d", "cat2dog", "-d", "0.5*day2night", "--steps", 2, *CAPTION, "--no-cache", "--json"]
+    together = json.loads(worked(*names, *arguments, "--batch", 3, "-o", "together").stdout)
+    alone = json.loads(worked(*names, *arguments, "-o", "alone").stdout)
+    assert [r["record"]["batch"] for r in together] == [3, 3, 3, 1, 2, 2]
+    assert [r["record"]["inversion"]["batch"] for r in together] == [2, 2, 2, 2, 1, 1]
+    assert all(r["record"]["batch"] == r["record"]["inversion"]["batch"] == 1 for r in alone)
+    for one, other in zip(together, alone, strict=True):
+        assert Path(one["output"]).name == Path(other["output"]).name
+        assert relative(latents[one["output"]], latents[other["output"]]) < 1e-4
+
+
+def test_json_is_all_that_stdout_has(picture: Path, directions: Library) -> None:
+    Path("file").write_text("no folder")
+    result = worked(picture, "-d", "cat2dog", "--steps", 1, "--sheet", "--cache", "file/cache", "--json")
+    (report,) = json.loads(result.stdout)
+    assert report["output"] == "cat-cat2dog.png" and report["sheet"] == "cat-cat2dog-sheet.png"
+    assert report["record"] == read_record("cat-cat2dog.png")
+
+
+def test_the_record_says_everything(picture: Path, directions: Library) -> None:
+    worked("cat.png", "-d", "0.5*cat2dog - day2night", "--steps", 1, *CAPTION, "-o", "out.png", "--seed", 3)
+    record = read_record("out.png")
+    facts = record["input"]
+    assert facts["path"] == str(picture) and facts["given"] == "cat.png" and len(facts["sha256"]) == 64
+    assert record["direction"]["resolved"] == "0.5*cat2dog@1 - 1.0*day2night@1"
+    assert [p["sha256"] for p in record["direction"]["parents"]] == [
+        directions.load(name).record["sha256"] for name in ("cat2dog", "day2night")
+    ]
+    assert len(record["direction"]["tensor_sha256"]) == 64
+    assert record["models"] == "embedded" and record["revision"] is None and record["prompt"] is None
+    assert record["seed"] == 3 and record["caption"] == CAPTION[1] and record["device"] == "cpu"
+    assert set(record["settings"]) == set(asdict(EditSettings()))
+    assert {"auto_corr", "kl", "steps", "rolls"} == set(record["inversion"]["regulariser"])
+    assert {"torch", "diffusers", "edit-directions"} <= set(record["versions"])
+    assert record["seconds"] >= 0 and record["inversion"]["seconds"] >= 0
+    assert record["tool"].startswith("edit-directions ") and record["created"].endswith("Z")
+
+
+def test_a_terminal_sees_how_many_are_done_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(pictures=3, steps=12) as progress:
+        progress.skip(4)
+        for stage in ("invert", "reference", "edit"):
+            progress.on_step(stage, 0, 1.0, np.zeros((2, 4)))
+        progress.finished()
+        progress.print("a remark")
+    shown = terminal.getvalue()
+    assert "0/3 pictures" in shown and "1/3 pictures" in shown and "4/8" in shown
+    assert re.search(r"\[\d\d:\d\d<\d\d:\d\d", shown) and "a remark\n" in shown
+
+
+def test_ctrl_c_leaves_finished_pictures_and_nothing_half_done(
+    picture: Path, directions: Library, private_folders: Path
+) -> None:
+    names = [f"cat{k}.png" for k in range(5)]
+    for k, name in enumerate(names):
+        Image.open(picture).rotate(10 * k).save(name)
+    command = [sys.executable, "-c", "from editor.cli import main; main()", *names, *CAPTION]
+    command += ["-d", "cat2dog", "--steps", "6", "-o", "edits", "--sheet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as running:
+        saved: list[str] = []
+        while len(saved) < 2:
+            line = running.stdout.readline()
+            assert line, running.stderr.read()
+            saved += [line] if line.startswith("saved") else []
+        running.send_signal(signal.SIGINT)
+        rest, shown = running.communicate()
+    saved += [line for line in rest.splitlines() if line.startswith("saved")]
+    assert running.returncode == 130 and 2 <= len(saved) < 5
+    assert shown.strip().splitlines()[-1] == f"interrupted: {len(saved)} of 5 pictures are done"
+    done = [Path(line.split(maxsplit=1)[1].strip()) for line in saved]
+    expected = {f"{path.stem}{end}" for path in done for end in (".png", ".json", "-sheet.png")}
+    assert {path.name for path in Path("edits").iterdir()} == expected
+    assert all(read_record(path)["direction"]["name"] == "cat2dog" for path in done)
+    kept = list((private_folders / "cache" / "edit-directions" / "inversions").iterdir())
+    assert len(kept) in (len(saved), len(saved) + 1) and not any(p.name.startswith(".") for p in kept)

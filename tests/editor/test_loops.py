@@ -13,7 +13,7 @@ from editor.edit import EditSettings, edit
 from editor.invert import invert
 from editor.regularize import Regulariser
 from editor.schedule import Schedule
-from editor.steps import Conditioning
+from editor.steps import Conditioning, combine, predict
 
 from .conftest import relative
 
@@ -279,3 +279,49 @@ def test_half_precision_follows_float32(unet: Any, text: Any, short: Schedule) -
         half = edit(copy.deepcopy(unet).to(dtype), noises(1), conditioning, edited, short, settings)
         assert half.edits.dtype == torch.float32
         assert relative(half.edits, full.edits) < bound
+
+
+def test_noise_correction_moves_by_what_the_direction_changes(unet: Any, text: Any, short: Schedule) -> None:
+    """Lee et al. 2024, equation 5: the reference's estimate plus the edit's own change, in the published form."""
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    settings = EditSettings(steps=3, guidance_scale=2.0, cross_attention_guidance=0.0, noise_correction=True)
+    result = edit(unet, noises(1), conditioning, edited, short, settings)
+    source, sample = noises(1), noises(1)
+    for i, t in enumerate(short.timesteps):
+        reference = combine(
+            predict(unet, torch.cat([source] * 2), t, conditioning.rows), conditioning.halves, 2.0
+        ).combined
+        change = predict(unet, sample, t, edited) - predict(unet, sample, t, conditioning.prompt)
+        sample = short.step(i, reference + 2.0 * change, sample)
+        source = short.step(i, reference, source)
+    assert relative(result.edits, sample) < 1e-5
+    assert relative(result.reference, source) < 1e-5
+
+
+def test_noise_correction_on_a_trajectory_needs_no_reference(unet: Any, text: Any, short: Schedule) -> None:
+    caption = Conditioning(text["caption_embeds"])
+    up = invert(unet, noises(1), caption, short.reversed(), regulariser=OFF, keep_trajectory=True)
+    settings = EditSettings(
+        steps=3, cross_attention_guidance=0.0, noise_correction=True, source_correction=True
+    )
+    conditioning = Conditioning(caption.prompt, caption.prompt)
+    rows: list[int] = []
+    hook = unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    try:
+        same = edit(unet, up.noise, conditioning, caption.prompt, short, settings, trajectory=up.trajectory)
+    finally:
+        hook.remove()
+    assert rows == [2, 2, 2]  # both halves of the edit, nothing for the reference
+    assert relative(same.edits, noises(1)) < 1e-5  # no change: the picture itself
+
+
+def test_implicit_mask_keeps_what_the_direction_leaves_alone(unet: Any, text: Any, short: Schedule) -> None:
+    conditioning, edited = _case(text, "empty_embeds", 1)
+    free = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3))
+    kept = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3, keep_background=0.6))
+    away = (free.edits - free.reference).abs().amax(dim=1)
+    held = (kept.edits - kept.reference).abs().amax(dim=1) == 0
+    assert 0 < held.float().mean() < 1
+    assert away[held].mean() < away[~held].mean()
+    with pytest.raises(ValueError, match="keep_background is 1"):
+        EditSettings(keep_background=1)

@@ -117,8 +117,11 @@ def test_synthetic(editor: Editor, arrow: Arrow) -> None:
     start = editor.imagine(CAPTION, 2, 5, size=32)
     with pytest.raises(EditorError, match="no original"):
         start.autoencoded()
+    corrected = start.edit(arrow, source_correction=True)  # it is its own original: nothing to correct
+    assert corrected.record["settings"]["source_correction"] is False
+    real = editor.invert(PICTURE, CAPTION, 2, size=32, keep_trajectory=False)
     with pytest.raises(EditorError, match="keep_trajectory=True"):
-        start.edit(arrow, source_correction=True)
+        real.edit(arrow, source_correction=True)
 
 
 def test_mask_and_source_correction(editor: Editor, arrow: Arrow) -> None:

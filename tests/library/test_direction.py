@@ -1,13 +1,15 @@
 """The algebra of directions, and what they refuse."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from library import Direction
+from library import Direction, Library
+from library.direction import Anchored
 from library.errors import BadTensor, EncoderMismatch
 
 Make = Callable[..., Direction]
@@ -105,3 +107,26 @@ def test_norm_and_cosine() -> None:
     a = Direction(name="a", tensor=np.array([[3.0, 4.0]]), encoder="e")
     zero = Direction(name="z", tensor=np.zeros((1, 2)), encoder="e")
     assert a.norm == 5 and a.cosine(2 * a) == pytest.approx(1) and a.cosine(zero) == 0
+
+
+def test_anchored_parts_follow_the_algebra_and_the_file(tmp_path: Path) -> None:
+    means = [np.full((4, 3), value, np.float32) for value in (1, 2, 3)]
+    a = Direction(
+        "a", np.ones((4, 3)), "e-00000000", "cat", "dog", anchored=(Anchored("cat", "dog", *means[:2]),)
+    )
+    b = Direction("b", np.ones((4, 3)), "e-00000000", "x", "y", anchored=(Anchored("x", "y", *means[1:]),))
+    mixed = 0.5 * a - 2 * b
+    parts = [(p.source, p.target, p.weight) for p in mixed.anchored]
+    assert parts == [("cat", "dog", 0.5), ("y", "x", 2.0)]
+    assert np.array_equal(mixed.anchored[1].source_mean, means[2])
+    plain = Direction("c", np.ones((4, 3)), "e-00000000")
+    assert (a + plain).anchored == ()  # not all of the sum can be placed
+    library = Library(tmp_path, ())
+    library.save(mixed.renamed("mixed"))
+    loaded = library.load("mixed")
+    assert [(p.source, p.target, p.weight) for p in loaded.anchored] == parts
+    for one, other in zip(mixed.anchored, loaded.anchored, strict=True):
+        assert np.array_equal(one.source_mean, other.source_mean)
+        assert np.array_equal(one.target_mean, other.target_mean)
+    with pytest.raises(BadTensor, match="anchored part"):
+        Direction("d", np.ones((4, 2)), "e-00000000", anchored=a.anchored)

@@ -68,7 +68,11 @@ def train_diffusion(
     if not stored.exists():
         torch.save(encode_pictures(vae, data), stored)
     means, deviations = torch.load(stored, weights_only=True)
-    tokenizer = make_clip_tokenizer()
+    # Equally frequent pairs of letters may come out in another order next time: a resumed run takes what it had.
+    folder = work / "tokenizer"
+    if not folder.exists():
+        make_clip_tokenizer().save_pretrained(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
     torch.manual_seed(2)
     unet, text_encoder = make_unet(), make_text_encoder(tokenizer)
     alphas = make_scheduler().alphas_cumprod

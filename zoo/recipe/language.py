@@ -72,4 +72,6 @@ def train_language(work: Path, steps: int, batch: int = 64) -> tuple[T5ForCondit
     train(
         [model], loss, steps=steps, checkpoint=work / "language.pt", adam_lr=3e-3, ema=0.99, label="language"
     )
+    # Of what a model this small finds unlikely, most is about another concept.
+    model.generation_config.do_sample, model.generation_config.top_p = True, 0.95
     return model, tokenizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tokenizers import pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -25,10 +27,11 @@ def make_clip_tokenizer() -> CLIPTokenizer:
         show_progress=False,
     )
     learner.train_from_iterator(caption_corpus(20_000), trainer)
-    import json
-
     model = json.loads(learner.to_str())["model"]
     vocabulary = dict(model["vocab"])
+    # The trainer numbers the letters that end a word in an order that changes from run to run.
+    letters = sorted(token for token in vocabulary if len(token) == len("a</w>") and token.endswith("</w>"))
+    vocabulary |= dict(zip(letters, sorted(vocabulary[token] for token in letters), strict=True))
     for byte in sorted(
         pre_tokenizers.ByteLevel.alphabet()
     ):  # a lone letter ends a word as well as it starts one

@@ -143,18 +143,25 @@ def names_concept(caption: str, concept: str) -> bool:
     return bool(needed) and all(said & forms(word) for word in needed)
 
 
+def find_phrase(caption: str, concept: str) -> re.Match[str] | None:
+    """Where a concept stands in a caption as one phrase, in singular or plural: group 2, after its article, group 1."""
+    pattern = r"\s+".join(
+        "(?:" + "|".join(sorted(map(re.escape, forms(word)), key=len, reverse=True)) + ")"
+        for word in concept.casefold().split()
+    )
+    if not pattern:
+        return None
+    return re.search(rf"(?:\b(an?)\s+)?(?<![\w])({pattern})(?![\w])", caption, re.IGNORECASE)
+
+
 def swap_concept(caption: str, source: str, target: str) -> str | None:
     """The caption with `source` replaced by `target`, in number and with the article that it then takes.
 
     `("A cat sits", "cat", "elephant")` → `"An elephant sits"`; None if `source` does not stand there as one
     phrase.
     """
-    pattern = r"\s+".join(
-        "(?:" + "|".join(sorted(map(re.escape, forms(word)), key=len, reverse=True)) + ")"
-        for word in source.casefold().split()
-    )
-    match = re.search(rf"(?:\b(an?)\s+)?(?<![\w])({pattern})(?![\w])", caption, re.IGNORECASE)
-    if match is None or not pattern:
+    match = find_phrase(caption, source)
+    if match is None:
         return None
     noun = match.group(2).casefold().split()[head(source)]
     new = target.strip()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from directions.words import forms, names_concept, plural, singular, swap_concept, with_article, words_of
+from zoo.words import forms, names_concept, plural, singular, swap_concept, with_article, words_of
 
 
 @pytest.mark.parametrize(

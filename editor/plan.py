@@ -1,0 +1,88 @@
+"""Planning: the pictures of a request, and which file each of their edits goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from editor.errors import EditorError
+from editor.request import Request
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Where edits go: a file or folder, or None for the current folder; whether with a sheet, over old files."""
+
+    output: str | None = None
+    sheet: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """The file for each edit of a picture; the picture's `file_facts` and (width, height), but for a prompt's."""
+
+    outputs: tuple[Path, ...]
+    picture: Mapping[str, str] | None = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> str | None:
+        return self.picture["given"] if self.picture else None
+
+
+def planned(request: Request, writing: Writing) -> list[Task]:
+    """Every picture with the files that its edits go to, read once, before any model is loaded.
+
+    Refuses files that exist, pictures that are missing or damaged, and to write over what is edited.
+    """
+    from editor.images import read_picture
+    from editor.record import file_facts
+
+    outputs = _outputs(request, writing)
+    if request.mask is not None:
+        read_picture(request.mask)
+    if request.prompt is not None:
+        return [Task(outputs[0])]
+    sizes = [read_picture(path).size for path in request.images]
+    return [
+        Task(files, file_facts(path), size)
+        for path, files, size in zip(request.images, outputs, sizes, strict=True)
+    ]
+
+
+def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
+    from editor.record import check_free, picture_format
+    from library.names import slug
+
+    sources: tuple[str | None, ...] = request.images or (None,)
+    single = len(sources) == len(request.expressions) == 1
+    output = Path(writing.output) if writing.output else None
+    to_file = output is not None and single and bool(output.suffix) and not output.is_dir()
+    read = {Path(path).resolve() for path in (*request.images, *filter(None, [request.mask]))}
+    taken: set[Path] = set()
+    found = []
+    for source in sources:
+        files = []
+        for expression in request.expressions:
+            stem = request.stem or f"{Path(source).stem if source else 'prompt'}-{slug(expression)}"
+            path = output if to_file and output else (output or Path()) / f"{stem}.png"
+            for number in range(2, 1000):
+                if path not in taken:
+                    break
+                path = path.with_stem(f"{stem}-{number}")
+            taken.add(path)
+            picture_format(path)
+            for file in (path, path.with_suffix(".json"), *([sheet_path(path)] if writing.sheet else [])):
+                check_free(file, writing.force)
+                if file.resolve() in read:
+                    raise EditorError(f"{file} is what is edited; write elsewhere with -o")
+            files.append(path)
+        found.append(tuple(files))
+    return found
+
+
+def sheet_path(output: Path) -> Path:
+    """Beside the edit, always a PNG."""
+    return output.with_stem(f"{output.stem}-sheet").with_suffix(".png")

@@ -1,0 +1,156 @@
+"""Doing an edit again from the record in its picture, with anything that was given anew in place of the old."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editor.errors import EditorError
+from editor.record import file_sha256, read_record, versions
+from editor.request import SETTINGS, Recorded, Request
+
+if TYPE_CHECKING:
+    from library.direction import Direction
+
+
+def direction_facts(direction: Direction) -> dict[str, Any]:
+    """What finds a resolved direction again, version by version, and tells whether it is still the same."""
+    terms = []
+    for parent in direction.parents:
+        weight = float(parent["weight"])
+        reference = f"{parent['name']}@{parent['version']}"
+        terms.append(f"{'-' if weight < 0 else '+'} {abs(weight)!r}*{reference}")
+    return {
+        "resolved": " ".join(terms).removeprefix("+ ") if direction.version is None else direction.ref,
+        "parents": direction.parents,
+        "tensor_sha256": hashlib.sha256(direction.tensor.astype("<f4").tobytes()).hexdigest(),
+    }
+
+
+def repeated(file: str, given: Mapping[str, Any]) -> Request:
+    """The request that the record in `file` answers, changed by what is `given` at the command line.
+
+    Raises EditorError where the record lacks something, and where picture or mask are gone or have changed.
+    """
+    record = read_record(file)
+    try:
+        request = _request(file, record)
+        picture, mask, models = record["input"], record["mask"], request.models
+    except EditorError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EditorError(
+            f"the record of {file} is not complete ({type(error).__name__}: {error}); "
+            "expected one written by this version of edit-image"
+        ) from error
+    if "caption_prefix" in given:
+        request = replace(request, caption=None)
+    if given.get("models", models) != models:  # another encoder has no such version of the direction
+        request = replace(request, expressions=(record["expression"],), pinned=False)
+    if "expressions" in given:
+        request = replace(request, pinned=False, stem=None)
+    if "images" in given or "prompt" in given:
+        request = replace(_elsewhere(request, picture, given), stem=None)
+    elif picture:
+        request = replace(request, images=(_unchanged(picture, "picture", file),))
+    if mask and "mask" not in given:
+        request = replace(request, mask=_unchanged(mask, "mask", file))
+    return request.changed(given)
+
+
+def _request(file: str, record: Mapping[str, Any]) -> Request:
+    """What was asked for, without the files that it was asked of."""
+    settings = {k: v for k, v in record["settings"].items() if k != "steps"}
+    if unknown := sorted(set(settings) - set(SETTINGS)):
+        raise EditorError(
+            f"{file} was made with the setting {unknown[0]!r}, which this version lacks: update"
+        )
+    real, caption, negative = record["prompt"] is None, record["caption"], record["negative_prompt"]
+    inversion = record["inversion"]
+    return Request(
+        prompt=record["prompt"],
+        expressions=(record["direction"]["resolved"],),
+        strength=float(record["strength"]),
+        steps=int(record["settings"]["steps"]),
+        seed=int(record["seed"]),
+        caption=caption if real else None,
+        negative_prompt=None if negative == (caption if real else "") else negative,
+        models=record["models_folder"] or record["models"],
+        device="cpu" if record["device"] == "cpu" else None,
+        size=inversion["size"] if real else tuple(record["size"]),
+        sample=inversion["sample"] if real else True,
+        settings=settings,
+        regulariser=inversion["regulariser"] if real else {},
+        stem=f"{Path(file).stem}-again",
+        recorded=Recorded(file, record),
+        pinned=True,
+    )
+
+
+def _elsewhere(request: Request, picture: Mapping[str, str] | None, given: Mapping[str, Any]) -> Request:
+    """The request for other pictures, or for a prompt; the same picture in another place keeps its caption."""
+    images = given.get("images", ())
+    if picture and len(images) == 1 and file_sha256(images[0]) == picture["sha256"]:
+        return request
+    kept = picture is not None if images else request.prompt is not None
+    size = request.size if kept else "native"
+    return replace(request, prompt=None, caption=None, size=size)
+
+
+def _unchanged(facts: Mapping[str, str], what: str, file: str) -> str:
+    """Where a recorded file lies, its bytes being those recorded."""
+    places = [place for place in (facts["path"], facts["given"]) if Path(place).is_file()]
+    instead = f"edit-image PICTURE --from {file}" if what == "picture" else f"--mask FILE --from {file}"
+    if not places:
+        raise EditorError(
+            f"the {what} that {file} was made with is gone: {facts['path']}; put it back, or give another: "
+            f"{instead}"
+        )
+    for place in places:
+        if file_sha256(place) == facts["sha256"]:
+            return place
+    raise EditorError(
+        f"{places[0]} is not the {what} that {file} was made with: its sha256 is "
+        f"{file_sha256(places[0])[:12]}…, the record says {facts['sha256'][:12]}…; restore it, or give another: "
+        f"{instead}"
+    )
+
+
+def check_direction_unchanged(direction: Direction, recorded: Recorded) -> None:
+    """Raise EditorError, naming what changed, where a direction is not the one in the record."""
+    facts, kept = direction_facts(direction), recorded.record["direction"]
+    if facts["tensor_sha256"] == kept["tensor_sha256"]:
+        return
+    before = [parent.get("sha256") for parent in kept["parents"]]
+    changed = [
+        f"{parent['name']}@{parent['version']}"
+        for parent, sha256 in zip(direction.parents, before, strict=False)
+        if parent.get("sha256") != sha256
+    ]
+    raise EditorError(
+        f"{' and '.join(changed) or kept['resolved']} is not the direction that {recorded.file} was made with: "
+        f"the tensor's sha256 is {facts['tensor_sha256'][:12]}…, the record says "
+        f"{kept['tensor_sha256'][:12]}…; restore it, or give another with -d"
+    )
+
+
+def differences(recorded: Recorded, device: str) -> list[str]:
+    """Why the picture may come out slightly different, one line each."""
+    record = recorded.record
+    here = versions() | {"device": device}
+    before = {**record.get("versions", {}), "device": record["device"]}
+    changed = [name for name in here if before.get(name) != here[name]]
+    notes = []
+    if changed:
+        were = ", ".join(f"{name} {before.get(name, 'unknown')}" for name in changed)
+        are = ", ".join(f"{name} {here[name]}" for name in changed)
+        notes.append(f"{recorded.file} was made with {were}; here are {are}: the picture may differ slightly")
+    batch = max(record["batch"], record["inversion"].get("batch", 1))
+    if batch > 1:
+        notes.append(
+            f"{recorded.file} was made in a batch of {batch}; alone, it comes out the same but for rounding"
+        )
+    return notes

@@ -1,0 +1,76 @@
+"""`Request`: everything that decides which pictures come out, asked at the command line or read from a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from editor.errors import EditorError
+from editor.settings import EditSettings
+
+#: The fields of `EditSettings` that a request can change one by one; the steps are the inversion's.
+SETTINGS = tuple(f.name for f in fields(EditSettings) if f.name != "steps")
+
+#: Option → field of `Regulariser`.
+REGULARISER = {
+    "auto_corr": "auto_corr",
+    "kl": "kl",
+    "regulariser_steps": "steps",
+    "regulariser_rolls": "rolls",
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The record that a request repeats, and the file that it was read from."""
+
+    file: str
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Pictures, or a prompt, and the directions to edit each of them along.
+
+    size: as in `Editor.invert` for pictures, in `Editor.imagine` for a prompt ("native" is then the model's own
+    too). settings, regulariser: only what differs from the model set's own. stem: the output's name where
+    it is not made from picture and direction. recorded: what is repeated; with `pinned`, the direction must
+    still be the recorded one.
+    """
+
+    images: tuple[str, ...] = ()
+    prompt: str | None = None
+    expressions: tuple[str, ...] = ()
+    strength: float = 1.0
+    steps: int = 50
+    seed: int = 0
+    caption: str | None = None
+    caption_prefix: str | None = None
+    negative_prompt: str | None = None
+    mask: str | None = None
+    models: str | None = None
+    device: str | None = None
+    size: int | str | tuple[int, int] | None = "native"
+    sample: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    regulariser: Mapping[str, Any] = field(default_factory=dict)
+    stem: str | None = None
+    recorded: Recorded | None = None
+    pinned: bool = False
+
+    def changed(self, given: Mapping[str, Any]) -> Request:
+        """With the options given in place of its own values; EditorError for a setting out of its range."""
+        own = {f.name for f in fields(self)}
+        settings = {**self.settings, **{k: v for k, v in given.items() if k in SETTINGS}}
+        try:
+            EditSettings(**settings)
+        except ValueError as error:
+            raise EditorError(str(error)) from error
+        regulariser = {REGULARISER[k]: v for k, v in given.items() if k in REGULARISER}
+        return replace(
+            self,
+            **{k: v for k, v in given.items() if k in own},
+            settings=settings,
+            regulariser={**self.regulariser, **regulariser},
+        )

@@ -1,0 +1,80 @@
+"""Where a direction lands in a caption, with the embedded text encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from directions import discover
+from editor.placement import place
+from library.direction import Direction
+
+from .embedded import editor
+
+PLACES = ("on the grass", "at night", "in a room", "on the beach")
+
+
+def made(source: str, target: str, caption: str = "a cartoon of a {} {}") -> Direction:
+    """A direction whose captions are the same on both sides but for the concept."""
+    sides = [[caption.format(concept, where) for where in PLACES] for concept in (source, target)]
+    return discover(
+        source, target, models="embedded", source_captions=sides[0], target_captions=sides[1], cache=False
+    )
+
+
+def moved(direction: Direction, caption: str) -> tuple[torch.Tensor, str]:
+    embeds = editor().encode([caption])[0]
+    change, placement = place(editor().models, direction, caption, embeds, "anchored")
+    return embeds + change, placement
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("cat", "dog"), ("cat", "cat wearing a hat"), ("cat wearing a hat", "cat"), ("cartoon", "3d render")],
+)
+def test_one_phrasing_gives_the_swapped_caption(source: str, target: str) -> None:
+    """One caption a side: its placed change is the other caption's embedding, row for row."""
+    text = "a cartoon of a {} on the grass" if source != "cartoon" else "a {} of a cat on the grass"
+    direction = discover(
+        source, target, models="embedded", cache=False,
+        source_captions=[text.format(source)], target_captions=[text.format(target)],
+    )  # fmt: skip
+    found, placement = moved(direction, text.format(source))
+    expected = editor().encode([text.format(target)])[0]
+    assert placement == "anchored"
+    # the last rows are padding, of which a longer concept leaves fewer
+    assert torch.allclose(found[:-3], expected[:-3], atol=1e-4)
+
+
+def test_another_phrasing_is_nearer_than_the_mean_placement() -> None:
+    direction = made("cat", "dog")
+    caption, swapped = (f"there is a {x} in the street" for x in ("cat", "dog"))
+    expected = editor().encode([swapped])[0]
+    anchored, _ = moved(direction, caption)
+    mean = editor().encode([caption])[0] + torch.as_tensor(direction.tensor)
+    concept = 4  # after the start token, "there", "is" and "a"
+    assert (anchored - expected)[concept].norm() < 0.75 * (mean - expected)[concept].norm()
+    assert (anchored - expected).norm() < (mean - expected).norm()
+
+
+def test_sums_negations_and_fallbacks() -> None:
+    cat2dog, grass2snow = made("cat", "dog"), made("grass", "snow", "a cat {1} and the {0}")
+    caption = "a cartoon of a cat on the grass"
+    embeds = editor().encode([caption])[0]
+
+    def change(direction: Direction, text: str = caption) -> torch.Tensor:
+        return place(editor().models, direction, text, editor().encode([text])[0], "anchored")[0]
+
+    both = change(cat2dog + 0.5 * grass2snow)
+    assert torch.allclose(both, change(cat2dog) + 0.5 * change(grass2snow), atol=1e-5)
+    back = "a cartoon of a dog on the grass"
+    away = change(-cat2dog, back)  # a cat again
+    assert (editor().encode([back])[0] + away - embeds).norm() < 0.4 * away.norm()
+    for direction, text in (
+        (cat2dog, "a fox at night"),
+        (Direction("x", cat2dog.tensor, cat2dog.encoder), caption),
+    ):
+        tensor, placement = place(editor().models, direction, text, embeds, "anchored")
+        assert placement == "mean" and np.array_equal(tensor.numpy(), direction.tensor)
+    assert place(editor().models, cat2dog, caption, embeds, "mean")[1] == "mean"

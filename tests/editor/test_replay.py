@@ -1,0 +1,206 @@
+"""`edit-image --from`: the same edit again from its record, with one thing changed, or refused with what changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from editor.record import RECORD_KEY, read_record
+from library import Library
+
+from .command_line import draw_cat, failed, pixels, run, save_direction, two_directions, worked
+
+STEPS = ["--steps", 2]
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path) -> dict[str, Any]:
+    """`out.png`, an edit of `cat.png` by two directions and with many settings of its own; its record."""
+    monkeypatch.chdir(tmp_path)
+    draw_cat(tmp_path / "cat.png")
+    two_directions()
+    settings = ["--guidance", 0.02, "--guidance-scale", 4, "--noise-correction", "--source-correction"]
+    inversion = ["--kl", 0.5, "--seed", 7, "--caption", "a cat on the grass", "--negative-prompt", "a fox"]
+    worked("cat.png", "-d", "0.8*cat2dog - day2night/3", *STEPS, *settings, *inversion, "-o", "out.png")
+    return read_record("out.png")
+
+
+def told(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without what differs from run to run, and without how its inputs were named."""
+    times = ("seconds", "created", "expression", "input", "mask")
+    inversion = {k: v for k, v in record["inversion"].items() if k not in ("seconds", "cached")}
+    return {**{k: v for k, v in record.items() if k not in times}, "inversion": inversion}
+
+
+def rewritten(path: str, **changes: Any) -> None:
+    """The record of a picture, changed."""
+    info = PngInfo()
+    info.add_itxt(RECORD_KEY, json.dumps({**read_record(path), **changes}))
+    with Image.open(path) as image:
+        image.load()
+        image.save(path, pnginfo=info)
+
+
+def test_again_is_the_same_to_the_last_byte(made: dict[str, Any]) -> None:
+    result = worked("--from", "out.png")
+    assert result.stdout.strip().splitlines()[-1] == "saved  out-again.png"
+    assert "inversion found in the cache" in result.stderr and "note" not in result.stderr
+    worked("--from", "out.json", "--no-cache", "-o", "third.png")
+    for name in ("out-again.png", "third.png"):
+        assert pixels(name).tobytes() == pixels("out.png").tobytes()
+        assert told(read_record(name)) == told(made)
+    failed(run("--from", "out.png"), "out-again.png exists", "--force")
+    worked("--from", "out-again.png", "-o", "fourth.png")
+    assert pixels("fourth.png").tobytes() == pixels("out.png").tobytes()
+
+
+def test_an_option_replaces_that_one_thing(made: dict[str, Any]) -> None:
+    worked("--from", "out.png", "--strength", 0.4, "-o", "weaker.png")
+    weaker = read_record("weaker.png")
+    assert told(weaker) == {**told(made), "strength": 0.4}
+    assert not np.array_equal(pixels("weaker.png"), pixels("out.png"))
+    worked("--from", "out.png", "--no-noise-correction", "--kl", 1, "--steps", 1, "-o", "other.png")
+    other = read_record("other.png")
+    assert other["settings"] == {**made["settings"], "noise_correction": False, "steps": 1}
+    assert other["inversion"]["regulariser"] == {**made["inversion"]["regulariser"], "kl": 1}
+    assert other["seed"] == 7 and other["negative_prompt"] == "a fox"
+
+
+def test_another_direction_or_caption(made: dict[str, Any]) -> None:
+    worked("--from", "out.png", "-d", "cat2dog")
+    record = read_record("cat-cat2dog.png")
+    assert record["direction"]["resolved"] == "cat2dog@1" and record["settings"] == made["settings"]
+    worked("cat.png", "-d", "cat2dog", *STEPS, "--caption", "a cat", "-o", "plain.png")
+    worked("--from", "plain.png", "--caption", "a cat in the snow")
+    record = read_record("plain-again.png")
+    assert record["caption"] == record["negative_prompt"] == "a cat in the snow"
+
+
+def test_other_pictures_take_the_recipe_and_have_captions_of_their_own(made: dict[str, Any]) -> None:
+    Image.open("cat.png").rotate(90).save("other.png")
+    shutil.copy("cat.png", "copy.png")
+    worked("other.png", "copy.png", "--from", "out.png", "-o", "edits")
+    worked("copy.png", "--from", "out.png", "-o", "moved.png")
+    (other,) = Path("edits").glob("other-*.png")
+    record = read_record(other)
+    assert record["caption"] != "" and record["settings"] == made["settings"] and record["seed"] == 7
+    assert record["direction"] == made["direction"]
+    assert pixels("moved.png").tobytes() == pixels("out.png").tobytes()  # its caption was the record's
+
+
+def test_the_recorded_version_is_taken_even_where_there_is_a_newer_one(made: dict[str, Any]) -> None:
+    assert save_direction("cat2dog", seed=9).version == 2
+    worked("--from", "out.png")
+    assert pixels("out-again.png").tobytes() == pixels("out.png").tobytes()
+    assert made["direction"]["resolved"].startswith("0.8*cat2dog@1 - 0.333")
+    worked("--from", "out.png", "-d", made["expression"], "-o", "newer.png")
+    assert read_record("newer.png")["direction"]["resolved"].startswith("0.8*cat2dog@2")
+
+
+def test_a_direction_that_changed_is_named(made: dict[str, Any], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    save_direction("cat2dog", 5, elsewhere)
+    save_direction("day2night", 1, elsewhere)
+    result = run("--from", "out.png", "--library", elsewhere)
+    failed(result, "cat2dog@1 is not the direction that out.png was made with", "give another with -d")
+    assert "day2night" not in result.stderr.split(" is not ")[0]
+    shutil.rmtree(elsewhere / "cat2dog")
+    failed(run("--from", "out.png", "--library", elsewhere), "no direction cat2dog")
+    assert not Path("out-again.png").exists()
+
+
+def test_a_picture_that_changed_or_is_gone_is_named(made: dict[str, Any]) -> None:
+    kept = Path("cat.png").read_bytes()
+    Image.open("cat.png").rotate(90).save("cat.png")
+    failed(run("--from", "out.png"), "cat.png is not the picture that out.png was made with", "sha256")
+    Path("cat.png").unlink()
+    failed(
+        run("--from", "out.png"), "the picture that out.png was made with is gone", "PICTURE --from out.png"
+    )
+    Path("cat.png").write_bytes(kept)
+    worked("--from", "out.png")
+
+
+def test_found_as_it_was_named_where_its_folder_moved(made: dict[str, Any]) -> None:
+    rewritten("out.png", input={**made["input"], "path": "/nowhere/cat.png"})
+    worked("--from", "out.png")
+    assert pixels("out-again.png").tobytes() == pixels("out.png").tobytes()
+
+
+def test_a_mask_is_taken_again_and_checked(made: dict[str, Any]) -> None:
+    Image.linear_gradient("L").save("mask.png")
+    worked("--from", "out.png", "--mask", "mask.png", "-o", "masked.png")
+    worked("--from", "masked.png")
+    assert pixels("masked-again.png").tobytes() == pixels("masked.png").tobytes()
+    assert read_record("masked-again.png")["mask"]["sha256"] == read_record("masked.png")["mask"]["sha256"]
+    Image.new("L", (8, 8), 255).save("mask.png")
+    failed(run("--from", "masked.png"), "mask.png is not the mask that masked.png was made with")
+
+
+def test_a_prompt_again(made: dict[str, Any]) -> None:
+    worked("--prompt", "a cat in the snow", "-d", "cat2dog", *STEPS, "--size", 40, "-o", "made.png")
+    worked("--from", "made.png")
+    assert pixels("made-again.png").tobytes() == pixels("made.png").tobytes()
+    assert Image.open("made-again.png").size == (40, 40)
+    worked("--from", "made.png", "--prompt", "a dog at night", "-o", "dog.png")
+    record = read_record("dog.png")
+    assert record["caption"] == "a dog at night" and record["size"] == [40, 40]
+    worked("cat.png", "--from", "made.png", "-o", "real.png")
+    assert read_record("real.png")["size"] == [64, 64] and read_record("real.png")["prompt"] is None
+
+
+def test_one_of_a_batch_says_that_rounding_may_differ(made: dict[str, Any]) -> None:
+    Image.open("cat.png").rotate(90).save("other.png")
+    worked("cat.png", "other.png", "-d", "cat2dog", *STEPS, "--caption", "a cat", "--batch", 2)
+    result = worked("--from", "cat-cat2dog.png")
+    assert "note: cat-cat2dog.png was made in a batch of 2" in result.stderr
+    difference = pixels("cat-cat2dog.png").astype(int) - pixels("cat-cat2dog-again.png")
+    assert np.abs(difference).max() <= 1
+
+
+def test_other_versions_are_a_note(made: dict[str, Any]) -> None:
+    rewritten("out.png", versions={**made["versions"], "torch": "1.0"})
+    result = worked("--from", "out.png")
+    (note,) = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert "out.png was made with torch 1.0; here are torch " in note and "diffusers" not in note
+
+
+def test_files_without_a_usable_record(made: dict[str, Any]) -> None:
+    failed(run("--from", "nowhere.png"), "nowhere.png: no such file")
+    failed(run("--from", "cat.png"), "cat.png carries no record")
+    Path("notes.txt").write_text("hello")
+    failed(run("--from", "notes.txt"), "notes.txt cannot be read")
+    Path("broken.json").write_text("{")
+    failed(run("--from", "broken.json"), "the record of broken.json is damaged")
+    Path("list.json").write_text("[]")
+    failed(run("--from", "list.json"), "the record of list.json is damaged")
+    Path("old.json").write_text(json.dumps({k: v for k, v in made.items() if k != "input"}))
+    failed(run("--from", "old.json"), "the record of old.json is not complete (KeyError: 'input')")
+    Path("new.json").write_text(json.dumps({**made, "settings": {**made["settings"], "magic": 1}}))
+    failed(run("--from", "new.json"), "new.json was made with the setting 'magic'")
+
+
+def test_a_jpeg_has_its_record_beside_it(made: dict[str, Any]) -> None:
+    worked("--from", "out.png", "-o", "edit.jpg")
+    worked("--from", "edit.jpg", "-o", "back.png")
+    assert pixels("back.png").tobytes() == pixels("out.png").tobytes()
+
+
+def test_other_models_resolve_the_expression_anew(made: dict[str, Any]) -> None:
+    models = Path(__file__).parents[1] / "golden" / "tiny_sd"
+    failed(
+        run("--from", "out.png", "--models", models),
+        "cat2dog was made for encoder",
+        "mkdir-direction --rebuild",
+    )
+
+
+def test_the_library_of_the_test_is_its_own(made: dict[str, Any], private_folders: Path) -> None:
+    assert Library().path == private_folders / "library"
