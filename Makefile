@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := demo-output
 export DIRECTIONS_LIBRARY ?= $(CURDIR)/$(DEMO)/library
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check starter clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,12 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The directions that ship with the package, byte for byte.
+starter: install
+	rm -rf library/starter
+	DIRECTIONS_LIBRARY= DIRECTIONS_PATH= DIRECTIONS_AUTHOR="the edit-directions authors" SOURCE_DATE_EPOCH=1795564800 \
+		OMP_NUM_THREADS=1 $(BIN)/mkdir-direction --pairs zoo/recipe/starter.csv --models embedded --no-cache --library library/starter
 
 clean:
 	rm -rf $(VENV) $(DEMO)

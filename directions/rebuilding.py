@@ -20,7 +20,8 @@ __all__ = ["rebuild", "settings_of"]
 
 def settings_of(direction: Direction) -> Settings:
     """The settings that a direction was discovered with."""
-    return Settings.from_dict(direction.record.get("generation") or {})
+    settings = Settings.from_dict(direction.record.get("generation") or {})
+    return replace(settings, paired=bool(settings.paired))
 
 
 def rebuild(direction: Direction, discovery: Discovery) -> Direction:

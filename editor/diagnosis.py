@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
+from editor.likeness import edge_likeness, psnr
 from zoo.concepts import OBJECTS, known_concepts
 from zoo.words import UNNEEDED, forms, names_concept, words_of
 
 if TYPE_CHECKING:
     from editor.inversion import Edit, Inversion
 
-RECONSTRUCTION = 26.0
-WEAK = 30.0
-KEPT = 0.5
-#: Model sets of a small world → how well, in dB, their autoencoder gives back a picture of it.
+RECONSTRUCTION = 30.0
+WEAK = 28.0
+EDGES_AWAY, EDGES = 0.6, 0.3
 SMALL_WORLDS: Mapping[str, float] = {"embedded": 24.0}
 #: Verdicts of a direction's quality report that are findings.
 UNSTABLE = ("same", "unknown", "unstable")
-#: A synonym is in so many of the captions that do without the concept, and so many times rarer in the others.
+#: A synonym is in this share of the captions that do without the concept, and so many times rarer in the target's.
 _COMMON, _RARER = 0.1, 10
 
 
@@ -40,15 +38,13 @@ class Finding:
 
 
 def diagnose(edit: Edit, inversion: Inversion, direction: Any) -> tuple[Finding, ...]:
-    """What can be said against an edit of `inversion` along `direction`, what came first first; often nothing.
+    """What is wrong with an edit of `inversion` along `direction`, causes first; nothing where all is well.
 
-    Costs one decoding for each inversion and a few evaluations of the UNet. Figures:
     TODO
     """
-    strength = edit.record.get("strength", 1.0)
     found = (
         unfamiliar_picture(inversion),
-        source_missing(inversion.caption, direction, strength),
+        source_missing(inversion.caption, direction, edit.record.get("strength", 1.0)),
         direction_unstable(direction),
         inversion_poor(edit, inversion),
         edit_weak(edit),
@@ -62,21 +58,142 @@ def unfamiliar_picture(inversion: Inversion) -> Finding | None:
     limit = SMALL_WORLDS.get(inversion.models)
     if limit is None:
         return None
-    way_out = f"use Stable Diffusion (--models sd-1.4), or a picture of what they know: {', '.join(OBJECTS)}"
+    elsewhere = f"the {inversion.models} models know only {', '.join(OBJECTS)}: use --models sd-1.4"
     if inversion.picture is not None and inversion.latents is not None:
-        own = psnr(inversion.picture, inversion.autoencoded())
+        own = psnr(inversion.autoencoded(), inversion.picture)
         if own < limit:
             return Finding(
                 "unfamiliar-picture",
-                f"the picture is not of the world of the {inversion.models} models: their autoencoder gives it "
+                f"the picture is unlike those that the models learned from: their autoencoder alone gives it "
                 f"back at {own:.1f} dB, {limit:g} expected",
-                way_out,
+                elsewhere,
             )
     known = {word for concept in known_concepts() for word in words_of(concept)} - UNNEEDED
     if not any(known & forms(word) for word in words_of(inversion.caption)):
         return Finding(
             "unfamiliar-picture",
-            f"the caption {inversion.caption!r} has no word that the {inversion.models} models know",
-            f"say with --caption what it shows in their words ({', '.join(OBJECTS)}), or {way_out[:40]}",
+            f"the caption {inversion.caption!r} has no word that the models learned",
+            f"{elsewhere}, or say it in their words with --caption",
         )
     return None
+
+
+def source_missing(caption: str, direction: Any, strength: float = 1.0) -> Finding | None:
+    """`source-missing`: the caption names neither what the direction starts from nor a synonym of it.
+
+    A negative strength starts from the direction's target. A sum starts from every one of its parts.
+    """
+    concepts = [(getattr(direction, "source", ""), getattr(direction, "target", ""))]
+    if not any(concepts[0]):
+        concepts = [(part.source, part.target) for part in getattr(direction, "anchored", ())]
+    captions = (getattr(direction, "record", None) or {}).get("captions") or {}
+    source, target = ("source", "target") if strength >= 0 else ("target", "source")
+    said = words_of(caption)
+    for pair in concepts:
+        concept = pair[0] if strength >= 0 else pair[1]
+        others = synonyms(concept, captions.get(source, ()), captions.get(target, ()))
+        if concept and not names_concept(caption, concept) and not set(others) & set(said):
+            also = f" or {', '.join(others[:5])}" if others else ""
+            return Finding(
+                "source-missing",
+                f"the caption {caption!r} does not name {concept!r}{also}, from which the direction starts",
+                f"say what the picture shows with --caption, naming {concept!r}",
+            )
+    return None
+
+
+def synonyms(concept: str, captions: Sequence[str], other: Sequence[str]) -> list[str]:
+    """What the captions of a concept say in its place, most frequent first.
+
+    These are words of those that do not name it, which the `other` concept's captions hardly use. Captions
+    that a model wrote name their concept, so they have none; given ones ("dark street" for night) may.
+    """
+    unnamed = [caption for caption in captions if not names_concept(caption, concept)]
+    here, there = _shares(unnamed), _shares(other)
+    least = max(_COMMON, 2 / max(len(unnamed), 1))
+    found = [word for word, share in here.items() if share >= max(least, _RARER * there.get(word, 0.0))]
+    return sorted(found, key=lambda word: (-here[word], word))
+
+
+def direction_unstable(direction: Any) -> Finding | None:
+    """`direction-unstable`: the quality report in the direction's record says so; with the report's remedy."""
+    quality = (getattr(direction, "record", None) or {}).get("quality") or {}
+    if quality.get("stability") not in UNSTABLE:
+        return None
+    again = f"mkdir-direction {quote(direction.source)} {quote(direction.target)}"
+    verdict, _, remedy = str(quality.get("verdict", quality["stability"])).partition(": ")
+    figures = ", ".join(f"{key} {quality[key]:.2f}" for key in ("agreement", "accuracy") if quality.get(key))
+    return Finding(
+        "direction-unstable",
+        f"the direction {direction.name} is not to be trusted: {verdict}"
+        + (f" ({figures} of 1)" if figures else ""),
+        f"{remedy or 'add captions'}; make it again: {again}",
+    )
+
+
+def inversion_poor(edit: Edit, inversion: Inversion) -> Finding | None:
+    """`inversion-poor`: what the noise regenerates is far from what the autoencoder could give."""
+    if inversion.latents is None:
+        return None
+    found = psnr(edit.reconstruction, inversion.autoencoded())
+    if found >= RECONSTRUCTION:
+        return None
+    return Finding(
+        "inversion-poor",
+        f"the inversion is poor: its reconstruction is {found:.1f} dB from the autoencoder's own, "
+        f"{RECONSTRUCTION:g} expected",
+        f"take more steps than {inversion.steps} (--steps), a better --caption, a weaker regularisation "
+        "(--auto-corr, --kl), or --source-correction",
+    )
+
+
+def edit_weak(edit: Edit) -> Finding | None:
+    """`edit-weak`: the edit hardly differs from the reconstruction."""
+    found = psnr(edit.image, edit.reconstruction)
+    if found <= WEAK:
+        return None
+    distance = 255 / 10 ** (found / 20)
+    settings = edit.record.get("settings", {})
+    held = [
+        f"--{flag} below {settings[name]:g}"
+        for flag, name in (("guidance", "cross_attention_guidance"), ("keep-background", "keep_background"))
+        if settings.get(name)
+    ]
+    return Finding(
+        "edit-weak",
+        f"hardly anything changed: the edit is {distance:.1f} of 255 grey levels from the reconstruction "
+        f"(root mean square; {found:.1f} dB, at most {WEAK:g} expected)",
+        f"raise --strength above {edit.record.get('strength', 1.0):g}"
+        + (f", or lower {' or '.join(held)}" if held else ""),
+    )
+
+
+def structure_lost(edit: Edit, inversion: Inversion, direction: Any) -> Finding | None:
+    """`structure-lost`: edges moved where the picture looks away from what the direction starts from.
+
+    Edges, not colours: from day to night every colour may change. Where the caption does not name the
+    source, the whole picture is compared, with a lower limit.
+    """
+    from editor.wordmaps import away_from
+
+    forward = edit.record.get("strength", 1.0) >= 0
+    concept = getattr(direction, "source" if forward else "target", "")
+    where = away_from(inversion, concept) if concept else None
+    limit, place = (EDGES, "") if where is None else (EDGES_AWAY, f" away from the {concept}")
+    found = edge_likeness(edit.image, edit.reconstruction, where)
+    if found >= limit:
+        return None
+    settings = edit.record.get("settings", {})
+    return Finding(
+        "structure-lost",
+        f"the picture's structure is lost: its edges{place} agree to {found:.2f} with the reconstruction's, "
+        f"{limit:g} of 1 expected",
+        f"raise --guidance above {settings.get('cross_attention_guidance', 0):g}, lower --strength below "
+        f"{edit.record.get('strength', 1.0):g}, or hold the background with --keep-background",
+    )
+
+
+def _shares(captions: Sequence[str]) -> dict[str, float]:
+    """For each word that matters the share of the captions that hold it."""
+    counts = Counter(word for caption in captions for word in set(words_of(caption)))
+    return {word: count / len(captions) for word, count in counts.items() if word not in UNNEEDED}

@@ -56,7 +56,7 @@ def caption_facts(
         "what": "caption",
         "picture": picture_facts(picture),
         "captioner": captioner,
-        "files": _stamps(captioner, None, [""]),
+        "files": file_stamps(captioner, None, [""]),
         "prefix": prefix,
         "max_new_tokens": max_new_tokens,
         "versions": versions(),
@@ -71,7 +71,7 @@ def models_facts(models: Models, from_files: bool) -> dict[str, Any]:
     """
     weights: Any = None
     if from_files:
-        weights = _stamps(models.unet.config.get("_name_or_path"), models.revision, ["unet", "vae"])
+        weights = file_stamps(models.unet.config.get("_name_or_path"), models.revision, ["unet", "vae"])
     if not weights:
         weights = [[dict(part.config), _weights_sha256(part)] for part in (models.unet, models.vae)]
     return {
@@ -85,7 +85,7 @@ def models_facts(models: Models, from_files: bool) -> dict[str, Any]:
     }
 
 
-def _stamps(location: str | None, revision: str | None, folders: Sequence[str]) -> list[list[Any]]:
+def file_stamps(location: str | None, revision: str | None, folders: Sequence[str]) -> list[list[Any]]:
     """Relative path, size and time of a model's files; [] where it has none on this machine."""
     found = []
     for folder in folders:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageShow
 
 from editor.errors import EditorError
+from editor.likeness import psnr
 from editor.sheets import Labelled, contact_sheet, png_bytes
 
 if TYPE_CHECKING:
@@ -86,8 +87,6 @@ class Sweep:
         psnr: of the edit against its reconstruction in dB; the smaller, the more has changed.
         """
         import pandas as pd
-
-        from editor.diagnosis import psnr
 
         rows = []
         for values, edit in zip(self.values, self.edits, strict=True):

@@ -69,11 +69,13 @@ def tradeoff(
 def _curve(
     summary: Summary, task: str, method: Method, figure: Figure, height: Figure
 ) -> list[tuple[float, float]]:
-    """The method's points in the order of its knob."""
+    """The method's points in the order of its knob, all of the same pictures."""
+    places = [Place(task, method.name, value) for value in sorted(method.values)]
+    there = [set(summary.pictures[place]) for place in places if place in summary.pictures]
+    shared = set.intersection(*there) if there else set()
     points = []
-    for value in sorted(method.values):
-        place = Place(task, method.name, value)
-        x, y = summary.interval(place, figure.key), summary.interval(place, height.key)
+    for place in places:
+        x, y = (summary.interval(place, each.key, shared) for each in (figure, height))
         if x is not None and y is not None:
             points.append((figure.factor * x.mean, height.factor * y.mean))
     return points

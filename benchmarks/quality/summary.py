@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.quality.figures import Figure, Interval, bootstrap
@@ -39,9 +39,10 @@ class Summary:
             self.main[cell.method.name] = cell.method.values[0]
             self.knobs[cell.method.name] = cell.method.knob
 
-    def interval(self, place: Place, figure: str) -> Interval | None:
-        """The figure's mean over the pictures that have it; None where none has."""
-        values = [v[figure] for v in self.pictures.get(place, {}).values() if figure in v]
+    def interval(self, place: Place, figure: str, only: Collection[str] | None = None) -> Interval | None:
+        """The figure's mean over the pictures (of `only`) that have it; None where none has."""
+        found = self.pictures.get(place, {})
+        values = [v[figure] for key, v in found.items() if figure in v and (only is None or key in only)]
         return bootstrap(values) if values else None
 
     def of(self, task: str, method: str, figure: Figure) -> Interval | None:

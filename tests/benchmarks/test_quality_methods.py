@@ -10,20 +10,27 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.quality import methods, rivals
-from benchmarks.quality.batch import GUIDANCE_SCALE, Batch
+from benchmarks.quality import methods, rivals, tasks
+from benchmarks.quality.batch import GUIDANCE_SCALE, Batch, Sample
 from benchmarks.quality.costs import measure_costs
 from benchmarks.quality.prompt_to_prompt import Injection, align, injecting, prompt_to_prompt
-from benchmarks.quality.tasks import scene_tasks, synthetic_tasks
 from editor.session import Editor
 from editor.settings import EditSettings
 
 STEPS = 2
 
 
+@pytest.fixture(scope="module")
+def samples(editor: Editor, prompt_direction: Callable[..., Any]) -> list[Sample]:
+    """Two held-out cats."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "found_direction", prompt_direction)
+        return tasks.scene_tasks(editor, 2)[0].load([0, 1])
+
+
 @pytest.fixture
-def batch(editor: Editor, quick_directions: None) -> Batch:
-    return Batch(editor, scene_tasks(editor, 2)[0].load([0, 1]), STEPS)
+def batch(editor: Editor, samples: list[Sample]) -> Batch:
+    return Batch(editor, samples, STEPS)
 
 
 @pytest.fixture
@@ -91,8 +98,8 @@ def test_inversions_are_shared(
 
 
 def test_sdedit_changes_more_with_strength(batch: Batch) -> None:
-    long = Batch(batch.editor, batch.samples, 10)
-    changes = [grey_levels(rivals.sdedit(long, s).images, batch.originals) for s in (0.1, 0.4, 1.0)]
+    longer = Batch(batch.editor, batch.samples, 5)
+    changes = [grey_levels(rivals.sdedit(longer, s).images, longer.originals) for s in (0.2, 0.6, 1.0)]
     assert changes[0] < changes[1] < changes[2]
 
 
@@ -146,7 +153,7 @@ def test_processors_come_back_after_an_error(editor: Editor) -> None:
 
 
 def test_synthetic_pictures_go_through_every_kind(editor: Editor, quick_directions: None) -> None:
-    task = synthetic_tasks(editor, 1)[0]
+    task = tasks.synthetic_tasks(editor, 1)[0]
     sample = task.load([0])[0]
     assert sample.caption.startswith("a ") and " of a cat " in sample.caption
     batch = Batch(editor, [sample], STEPS)
@@ -162,6 +169,7 @@ def test_synthetic_pictures_go_through_every_kind(editor: Editor, quick_directio
         assert grey_levels(made["published"].images, made["peer"].images) < 0.05
 
 
-def test_costs(editor: Editor, quick_directions: None, by_name: Callable[..., Any]) -> None:
-    found = measure_costs(editor, scene_tasks(editor, 2)[0], by_name["default"], STEPS)
+def test_costs(editor: Editor, samples: list[Sample], by_name: dict[str, methods.Method]) -> None:
+    task = tasks.Task("cat → dog", ("0", "1"), lambda numbers: [samples[n] for n in numbers])
+    found = measure_costs(editor, task, by_name["default"], STEPS)
     assert len(found) == 2 and all(values["seconds"] > 0 for values in found)

@@ -121,7 +121,7 @@ def test_known_failures_are_one_line_and_exit_1(tmp_path: Path) -> None:
         ),
         (("cat", "dog", *TINY, "--captions", "0"), "error: captions is 0; expected 1 to"),
         (("cat", "dog", "--source-captions", str(tmp_path / "none")), "error: captions cannot be read from"),
-        (("--rebuild", "cat2dog"), "error: "),
+        (("--rebuild", "yak2gnu"), "error: "),
     ):
         done = run(*arguments)
         assert done.exit_code == 1, done.output

@@ -11,16 +11,18 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from editor.cli import main
+from editor.models import load_models
 from library import Direction, Library
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
+
+#: What the command loads, loaded once for all its runs here: `monkeypatch` it over `editor.session.load_models`.
+loaded = cache(load_models)
 
 
 @cache
 def encoder() -> tuple[str, tuple[int, int]]:
     """The embedded text encoder's id and the shape of its directions."""
-    from editor.models import load_models
-
-    models = load_models("embedded")
+    models = loaded("embedded")
     return models.encoder_id, (models.tokenizer.model_max_length, models.text_encoder.config.hidden_size)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 
 from PIL import Image
 
+from directions import discover
 from editor.inversion import Inversion
 from editor.session import Editor
 from library.direction import Direction
@@ -22,10 +23,8 @@ def editor() -> Editor:
 
 
 @cache
-def scene(object: str = "cat") -> Image.Image:
-    drawn = sample_scene(
-        HELD_OUT + 40_000, object=object, background="grass", style="cartoon", accessory=None
-    )
+def scene() -> Image.Image:
+    drawn = sample_scene(HELD_OUT + 40_000, object="cat", background="grass", style="cartoon", accessory=None)
     return Image.fromarray(draw_scene(drawn)[0])
 
 
@@ -36,19 +35,9 @@ def inversion() -> Inversion:
 
 @cache
 def cat2dog() -> Direction:
-    """The mean of the same sentences about dogs and about cats, as discovery makes it."""
-    captions = {
-        animal: [f"a {style} of a {animal} {place}" for style in STYLES for place in BACKGROUNDS.values()]
+    """The same sentences about cats and about dogs: no captions have to be written."""
+    cats, dogs = (
+        [f"a {style} of a {animal} {place}" for style in STYLES for place in BACKGROUNDS.values()]
         for animal in ("cat", "dog")
-    }
-    source, target = (
-        editor().encode(captions[animal]).mean(dim=0).cpu().numpy() for animal in ("cat", "dog")
     )
-    return Direction(
-        name="cat2dog",
-        tensor=target - source,
-        encoder=editor().models.encoder_id,
-        source="cat",
-        target="dog",
-        record={"captions": {"source": captions["cat"], "target": captions["dog"]}},
-    )
+    return discover("cat", "dog", models="embedded", source_captions=cats, target_captions=dogs, cache=False)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from editor import Editor, Inversion, Regulariser
 from editor.cache import InversionCache, cache_folder
 from editor.errors import EditorError
+from editor.identity import file_stamps
 from library.fileformat import canonical_json
 
 from .conftest import GOLDEN, Arrow, relative
@@ -189,6 +190,26 @@ def test_anything_else_is_another_inversion(models: SimpleNamespace, editor: Edi
     assert made(Editor(models, device="cpu", cache=tmp_path / "cache"))
     os.utime(tmp_path / "models" / "vae" / "diffusion_pytorch_model.safetensors", (1, 1))
     assert made(Editor(models, device="cpu", cache=tmp_path / "cache"))
+
+
+def test_hub_models_are_known_by_the_files_in_the_hub_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(GOLDEN / "tiny_sd", tmp_path / "snapshots" / "1a2b")
+
+    def cached(repo: str, file: str, revision: str | None = None) -> str | None:
+        path = tmp_path / "snapshots" / "1a2b" / file
+        return str(path) if repo == "someone/model" and path.exists() else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    found = file_stamps("someone/model", None, ["unet", "vae"])
+    names = ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert [name for name, _, _ in found] == [f"{part}/{n}" for part in ("unet", "vae") for n in names]
+    assert (
+        file_stamps("someone/model", None, ["prior"]) == file_stamps("nobody/nothing", None, ["unet"]) == []
+    )
+    local = file_stamps(str(tmp_path / "snapshots" / "1a2b"), None, ["unet", "vae"])
+    assert local == found
 
 
 def test_loaded_models_are_known_by_their_weights(editor: Editor, tmp_path: Path) -> None:

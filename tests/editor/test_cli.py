@@ -24,7 +24,7 @@ from editor.request import REGULARISER
 from editor.settings import EditSettings
 from library import Direction, Library
 
-from .command_line import draw_cat, encoder, failed, pixels, run, two_directions, worked
+from .command_line import draw_cat, encoder, failed, loaded, pixels, run, two_directions, worked
 from .conftest import relative
 
 CAPTION = ["--caption", "a cat on the grass"]
@@ -33,6 +33,7 @@ CAPTION = ["--caption", "a cat on the grass"]
 @pytest.fixture
 def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("editor.session.load_models", loaded)
     return draw_cat(tmp_path / "cat.png")
 
 

@@ -13,9 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editor.record import RECORD_KEY, read_record
-from library import Library
 
-from .command_line import draw_cat, failed, pixels, run, save_direction, two_directions, worked
+from .command_line import draw_cat, failed, loaded, pixels, run, save_direction, two_directions, worked
 
 STEPS = ["--steps", 2]
 
@@ -24,6 +23,7 @@ STEPS = ["--steps", 2]
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path) -> dict[str, Any]:
     """`out.png`, an edit of `cat.png` by two directions and with many settings of its own; its record."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("editor.session.load_models", loaded)
     draw_cat(tmp_path / "cat.png")
     two_directions()
     settings = ["--guidance", 0.02, "--guidance-scale", 4, "--noise-correction", "--source-correction"]
@@ -200,7 +200,3 @@ def test_other_models_resolve_the_expression_anew(made: dict[str, Any]) -> None:
         "cat2dog was made for encoder",
         "mkdir-direction --rebuild",
     )
-
-
-def test_the_library_of_the_test_is_its_own(made: dict[str, Any], private_folders: Path) -> None:
-    assert Library().path == private_folders / "library"

@@ -1,0 +1,53 @@
+"""The directions that ship with the package: whole, usable at once, and what discovery makes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from directions import discover
+from editor.models import load_models
+from library import Library
+from library.settings import STARTER
+
+TABLE = Path(__file__).parents[2] / "zoo" / "recipe" / "starter.csv"
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Library:
+    """An empty library as a new user has it: the starter lies below."""
+    return Library(tmp_path / "own")
+
+
+def test_every_line_of_the_table_is_there(starter: Library) -> None:
+    with TABLE.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 40
+    encoder = load_models("embedded").encoder_id
+    catalog = starter.catalog()
+    assert sorted(zip(catalog["source"], catalog["target"], strict=True)) == sorted(
+        (row["source"], row["target"]) for row in rows
+    )
+    assert set(catalog["encoder"]) == {encoder}
+    assert Library(STARTER, ()).verify() == []
+    assert all(starter.load(name).anchored for name in starter)
+
+
+def test_the_opposite_answers_until_it_is_discovered(starter: Library) -> None:
+    """The documented first command makes version 1, although `cat2dog` answers before."""
+    before = starter["cat2dog"]
+    assert (before.source, before.target) == ("cat", "dog") and "dog2cat@1 negated" in before.notes[0]
+    assert starter.save(before.renamed("cat2dog")).ref == "cat2dog@1"
+
+
+def test_one_is_made_again_byte_for_byte(starter: Library) -> None:
+    kept = starter["zebra2horse"]
+    made = discover("zebra", "horse", models="embedded", cache=False)
+    assert made.tensor.tobytes() == kept.tensor.tobytes()
+    assert made.record["captions"] == kept.record["captions"]
+    for one, other in zip(made.anchored, kept.anchored, strict=True):
+        assert np.array_equal(one.source_mean, other.source_mean)
+        assert np.array_equal(one.target_mean, other.target_mean)
