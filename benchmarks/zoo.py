@@ -197,7 +197,7 @@ class Bench:
                 kept.append(psnr(np.asarray(edit.image), np.asarray(inversion.autoencoded()), outside))
             if i == 0:
                 self.sheet.append([("cat", p) for p in pictures[:8]])
-                self.sheet.append([("cat → dog", e.image) for e in edits[:8]])
+                self.sheet.append([("cat to dog", e.image) for e in edits[:8]])
         return [
             at_least("cat→dog: judged a dog", share([v.object == "dog" for v in verdicts]), "%", 90),
             measured("cat→dog: background kept, PSNR", float(np.mean(kept)), "dB"),

@@ -48,6 +48,7 @@ def edit(
     sources: Sequence[int] | None = None,
     trajectory: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
+    free: Sequence[int] = (),
     on_step: OnStep | None = None,
     unet_kwargs: Mapping[str, Any] | None = None,
 ) -> Edited:
@@ -55,7 +56,8 @@ def edit(
 
     Edit k starts from picture `sources[k]` (None: edit k from picture k, or all from the only one).
     `trajectory` `[steps + 1, B, C, H, W]` is the inversion's, for `source_correction`. `mask`
-    `[B or 1, 1, H, W]` in [0, 1] keeps the reference where it is 0. `noise` is not scaled here.
+    `[B or 1, 1, H, W]` in [0, 1] keeps the reference where it is 0. `free` names the
+    edits that `keep_background` is not for. `noise` is not scaled here.
     """
     noise, edited = noise.detach().clone().float(), edited.detach().clone()
     conditioning = conditioning.copy()
@@ -66,7 +68,9 @@ def edit(
     edits = reference[rows]
     follower = sampler.fork(rows)
     keep = None if mask is None else mask.to(reference).expand(noise.shape[0], -1, -1, -1)[rows]
-    implicit = ImplicitMask(settings.keep_background) if settings.keep_background else None
+    implicit = None
+    if settings.keep_background:
+        implicit = ImplicitMask(settings.keep_background, len(sampler), free)
     limit = settings.attention_resolution
     drifts = []
     with frozen(unet), cross_attention(unet, max_positions=None if limit is None else limit**2) as control:

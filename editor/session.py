@@ -378,6 +378,9 @@ class Editor:
             chosen,
             sources=sources,
             trajectory=trajectory,
+            free=[
+                k for k, (_, direction, _) in enumerate(jobs) if len(getattr(direction, "anchored", ())) > 1
+            ],
             mask=None if mask is None else latent_mask(mask, first.size, self.models.factor),
             on_step=on_step,
         )

@@ -313,15 +313,3 @@ def test_noise_correction_on_a_trajectory_needs_no_reference(unet: Any, text: An
         hook.remove()
     assert rows == [2, 2, 2]  # both halves of the edit, nothing for the reference
     assert relative(same.edits, noises(1)) < 1e-5  # no change: the picture itself
-
-
-def test_implicit_mask_keeps_what_the_direction_leaves_alone(unet: Any, text: Any, short: Schedule) -> None:
-    conditioning, edited = _case(text, "empty_embeds", 1)
-    free = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3))
-    kept = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3, keep_background=0.6))
-    away = (free.edits - free.reference).abs().amax(dim=1)
-    held = (kept.edits - kept.reference).abs().amax(dim=1) == 0
-    assert 0 < held.float().mean() < 1
-    assert away[held].mean() < away[~held].mean()
-    with pytest.raises(ValueError, match="keep_background is 1"):
-        EditSettings(keep_background=1)

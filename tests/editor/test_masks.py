@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from editor import EditSettings
 from editor.masks import ImplicitMask
+
+from .embedded import cat2dog, inversion
 
 
 def test_mask_is_open_where_the_change_is() -> None:
     change = torch.full((2, 4, 16, 16), 0.01)
     change[0, :, 4:8, 4:8] = 1.0
     change[1, :, 10:14, 2:6] = -1.0
-    mask = ImplicitMask(0.3).update(change)
+    mask = ImplicitMask(0.3, 8).update(change)
     assert mask.shape == (2, 1, 16, 16)
     assert mask[0, 0, 5:7, 5:7].min() == 1 and mask[1, 0, 11:13, 3:5].min() == 1
     assert mask[0, 0, :, 11:].max() == 0 and mask[1, 0, :8].max() == 0
@@ -20,8 +24,43 @@ def test_mask_is_open_where_the_change_is() -> None:
 def test_mask_counts_all_steps_and_no_change_closes_it() -> None:
     first, second = torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16, 16)
     first[..., 2:5, 2:5], second[..., 10:13, 10:13] = 1.0, 1.0
-    mask = ImplicitMask(0.3)
+    mask = ImplicitMask(0.3, 8)
     assert mask.update(first)[0, 0, 11, 11] == 0
     both = mask.update(second)[0, 0]
     assert both[3, 3] == 1 and both[11, 11] == 1 and both[7, 15] == 0
-    assert not ImplicitMask(0.3).update(torch.zeros(1, 4, 16, 16)).any()
+    assert not ImplicitMask(0.3, 8).update(torch.zeros(1, 4, 16, 16)).any()
+
+
+def test_changes_everywhere_and_free_rows_are_let_through() -> None:
+    change = torch.full((2, 4, 16, 16), 0.5)
+    change[:, :, 4:8, 4:8] = 1.0
+    assert (
+        ImplicitMask(0.3, 8).update(change).min() == 1
+    )  # half as much all around: the entire picture changes
+    change[:] = 0.01
+    change[:, :, 4:8, 4:8] = 1.0
+    mask = ImplicitMask(0.3, 8, free=[1]).update(change)
+    assert mask[0].min() == 0 and mask[1].min() == 1
+
+
+def test_late_steps_do_not_move_the_mask() -> None:
+    early, late = torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16, 16)
+    early[..., 2:5, 2:5], late[..., 10:13, 10:13] = 1.0, 9.0
+    mask = ImplicitMask(0.3, 4)
+    first = [mask.update(early), mask.update(early)][-1].clone()
+    assert torch.equal(mask.update(late), first)
+
+
+def test_an_edit_keeps_the_background_of_a_real_picture() -> None:
+    plain = {"source_correction": True, "placement": "mean", "cross_attention_guidance": 0.0}
+    free = inversion().edit(cat2dog(), 2.0, keep_background=0.0, **plain)
+    kept = inversion().edit(cat2dog(), 2.0, keep_background=0.5, **plain)
+    original = inversion().latents
+    assert original is not None
+
+    def held(latents: torch.Tensor) -> float:
+        return float(((latents - original).abs().amax(dim=1) < 1e-5).float().mean())
+
+    assert held(free.latents) == 0 and 0.2 < held(kept.latents) < 0.95
+    with pytest.raises(ValueError, match="keep_background is 1"):
+        EditSettings(keep_background=1)
