@@ -91,6 +91,18 @@ __all__ = ["main"]
     help="Folder that keeps inversions (else in DIRECTIONS_CACHE, the config file's, the user cache folder).",
 )
 @click.option("--no-cache", is_flag=True, help="Caption and invert anew, keep nothing.")
+@click.option(
+    "--sweep",
+    metavar="KNOBS",
+    help="Write one labelled sheet of edits instead, such as strength=-1:1.5:6,guidance=0,0.05,0.1 "
+    "(from:to:number, or values); also guidance_scale, interpolation, guidance_until.",
+)
+@click.option(
+    "--show-attention",
+    "attention",
+    is_flag=True,
+    help="Also write where each word of the caption looks, before and after the edit.",
+)
 @click.option("--sheet", is_flag=True, help="Also write input, reconstruction and edit side by side.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @library_option
@@ -106,13 +118,19 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
     edit-image *.png -d cat2dog -d cat2tiger -o edits/
     edit-image --prompt "a cat on the grass" -d cat2dog
     edit-image --from photo-cat2dog.png --strength 0.7
+    edit-image photo.png -d cat2dog --sweep strength=-1:1.5:6,guidance=0,0.05
     """
     request = requested(options)
     from editor.plan import Writing, planned
     from library.store import Library
 
     library = Library(library_path)
-    writing = Writing(options["output"], options["sheet"], options["force"])
+    knobs = None
+    if options["sweep"]:
+        from editor.sweep import parse_sweep
+
+        knobs = parse_sweep(options["sweep"])
+    writing = Writing(options["output"], options["sheet"], options["force"], options["attention"], knobs)
     tasks = planned(request, writing)
     check_directions(library, request.expressions)
     reports: list[dict[str, Any]] = []
@@ -190,8 +208,11 @@ def _run(
         def finished(report: dict[str, Any]) -> None:
             reports.append(report)
             if not silent:
-                if report["sheet"]:
-                    progress.print(f"sheet  {report['sheet']}", err=False)
+                for finding in report["record"].get("findings", ()):
+                    progress.print(f"note: {finding['message']}; {finding['remedy']}")
+                for kind in ("sheet", "attention"):
+                    if report[kind]:
+                        progress.print(f"{kind}  {report[kind]}", err=False)
                 progress.print(f"saved  {report['output']}", err=False)
 
         run(request, tasks, editor, directions, writing, progress, finished, options["batch"], silent)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
-from editor.plan import Task, Writing, sheet_path
+from editor.plan import Task, Writing
 from editor.progress import Progress, unbroken
 from editor.request import Request
 
@@ -44,6 +45,11 @@ def run(
             for task, inversion in zip(group, inversions, strict=True)
             for place in range(len(directions))
         ]
+        if writing.sweep is not None:
+            for task, inversion, place in wanted:
+                finished(_swept(request, inversion, directions[place], task.outputs[place], writing))
+                progress.finished()
+            continue
         for chunk in _chunks(wanted, batch):
             edits = _edited(request, editor, [(i, directions[place]) for _, i, place in chunk], progress)
             about = {**_facts(request, editor), "mask": mask, "batch": len(chunk)}
@@ -151,15 +157,39 @@ def _saved(
     edit: Edit, record: Mapping[str, Any], output: Path, inversion: Inversion, writing: Writing
 ) -> dict[str, Any]:
     """Write the picture, its record and, where asked for, the sheet; what there is to report."""
+    from editor.pictures import attention_sheet
     from editor.record import save_picture, write_whole
     from editor.sheets import contact_sheet
 
+    record = {**record, "findings": [asdict(finding) for finding in edit.findings]}
     save_picture(edit.image, output, record, writing.force)
-    report = {"output": str(output), "sheet": None, "record": record}
-    if writing.sheet:
-        start = [("input", inversion.picture)] if inversion.picture else []
-        cells = [*start, ("reconstruction", edit.reconstruction), (record["expression"], edit.image)]
-        sheet = sheet_path(output)
-        write_whole(sheet, lambda file: contact_sheet([cells]).save(file, "PNG"))
-        report["sheet"] = str(sheet)
+    made = {
+        "sheet": lambda: contact_sheet([[*start, ("reconstruction", edit.reconstruction), last]]),
+        "attention": lambda: attention_sheet(inversion, edit),
+    }
+    start = [("input", inversion.picture)] if inversion.picture else []
+    last = (record["expression"], edit.image)
+    report = {"output": str(output), "sheet": None, "attention": None, "record": record}
+    for kind, path in writing.beside(output).items():
+        picture = made[kind]()
+        write_whole(path, lambda file, picture=picture: picture.save(file, "PNG"))
+        report[kind] = str(path)
     return report
+
+
+def _swept(
+    request: Request, inversion: Inversion, direction: Direction, output: Path, writing: Writing
+) -> dict[str, Any]:
+    """Write the sheet of a sweep with the settings that its edits share; what there is to report."""
+    from editor.record import save_picture
+
+    result = inversion.sweep(
+        direction,
+        **(writing.sweep or {}),
+        negative_prompt=request.negative_prompt,
+        mask=request.mask,
+        **request.settings,
+    )
+    record = {**result[0].record, "sweep": [dict(values) for values in result.values]}
+    save_picture(result.sheet(), output, record, writing.force)
+    return {"output": str(output), "sheet": None, "attention": None, "record": record}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,25 @@ from editor.request import Request
 
 @dataclass(frozen=True)
 class Writing:
-    """Where edits go: a file or folder, or None for the current folder; whether with a sheet, over old files."""
+    """Where edits go: a file or folder, or None for the current folder; with which pictures beside them.
+
+    force: over old files. sweep: knobs and their values; one sheet of them is written in place of an edit.
+    """
 
     output: str | None = None
     sheet: bool = False
     force: bool = False
+    attention: bool = False
+    sweep: Mapping[str, Sequence[float]] | None = None
+
+    def beside(self, output: Path) -> dict[str, Path]:
+        """The other pictures that are written with an edit, by kind; always PNG."""
+        wanted = {"sheet": self.sheet, "attention": self.attention}
+        return {
+            kind: output.with_stem(f"{output.stem}-{kind}").with_suffix(".png")
+            for kind, asked in wanted.items()
+            if asked and self.sweep is None
+        }
 
 
 @dataclass(frozen=True)
@@ -74,15 +88,10 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
                 path = path.with_stem(f"{stem}-{number}")
             taken.add(path)
             picture_format(path)
-            for file in (path, path.with_suffix(".json"), *([sheet_path(path)] if writing.sheet else [])):
+            for file in (path, path.with_suffix(".json"), *writing.beside(path).values()):
                 check_free(file, writing.force)
                 if file.resolve() in read:
                     raise EditorError(f"{file} is what is edited; write elsewhere with -o")
             files.append(path)
         found.append(tuple(files))
     return found
-
-
-def sheet_path(output: Path) -> Path:
-    """Beside the edit, always a PNG."""
-    return output.with_stem(f"{output.stem}-sheet").with_suffix(".png")

@@ -38,7 +38,8 @@ def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def directions(private_folders: Path) -> Library:
+def directions(private_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    monkeypatch.setattr("library.settings.STARTER", private_folders / "no-starter")
     return two_directions()
 
 

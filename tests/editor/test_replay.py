@@ -24,6 +24,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path)
     """`out.png`, an edit of `cat.png` by two directions and with many settings of its own; its record."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("editor.session.load_models", loaded)
+    monkeypatch.setattr("library.settings.STARTER", tmp_path / "no-starter")
     draw_cat(tmp_path / "cat.png")
     two_directions()
     settings = ["--guidance", 0.02, "--guidance-scale", 4, "--noise-correction", "--source-correction"]
@@ -111,8 +112,8 @@ def test_a_direction_that_changed_is_named(made: dict[str, Any], tmp_path: Path)
     result = run("--from", "out.png", "--library", elsewhere)
     failed(result, "cat2dog@1 is not the direction that out.png was made with", "give another with -d")
     assert "day2night" not in result.stderr.split(" is not ")[0]
-    shutil.rmtree(elsewhere / "cat2dog")
-    failed(run("--from", "out.png", "--library", elsewhere), "no direction cat2dog")
+    shutil.rmtree(elsewhere / "day2night")
+    failed(run("--from", "out.png", "--library", elsewhere), "no direction day2night")
     assert not Path("out-again.png").exists()
 
 

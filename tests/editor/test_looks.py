@@ -1,0 +1,49 @@
+"""What `edit-image` shows beside an edit: a sweep's sheet, attention, and what it says of a bad one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from editor.record import read_record
+
+from .command_line import draw_cat, loaded, run, two_directions, worked
+
+
+@pytest.fixture
+def cat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("editor.session.load_models", loaded)
+    monkeypatch.chdir(tmp_path)
+    two_directions()
+    return draw_cat(tmp_path / "cat.png")
+
+
+def test_sweep_writes_one_sheet_of_every_combination(cat: Path) -> None:
+    worked(cat, "-d", "cat2dog", "--steps", 2, "--sweep", "strength=-1:1:3,guidance=0,0.1", "-o", "sweep.png")
+    values = read_record("sweep.png")["sweep"]
+    assert [(v["strength"], v["guidance"]) for v in values] == [(s, g) for g in (0, 0.1) for s in (-1, 0, 1)]
+    width, height = Image.open("sweep.png").size
+    assert width > 4 * 64 and height > 2 * 64
+    assert sorted(path.name for path in Path().glob("sweep*")) == ["sweep.json", "sweep.png"]
+    failed = run(cat, "-d", "cat2dog", "--sweep", "colour=1", "-o", "other.png")
+    assert failed.exit_code == 1 and "colour" in failed.stderr and not Path("other.png").exists()
+
+
+def test_attention_is_written_beside_the_edit(cat: Path) -> None:
+    result = worked(
+        cat, "-d", "cat2dog", "--steps", 2, "--caption", "a cat at night", "--show-attention", "-o", "a.png"
+    )
+    assert "attention  a-attention.png" in result.stdout
+    width, height = Image.open("a-attention.png").size
+    assert width > 2 * height  # the picture and four words, over the same after the edit
+
+
+def test_findings_are_said_and_recorded(cat: Path) -> None:
+    result = worked(cat, "-d", "cat2dog", "--steps", 2, "--caption", "a fox at night", "-o", "f.png")
+    assert "note: " in result.stderr and "--caption" in result.stderr
+    findings = json.loads(Path("f.json").read_text())["findings"]
+    assert "source-missing" in [finding["code"] for finding in findings]
+    assert all(finding["message"] and finding["remedy"] for finding in findings)
