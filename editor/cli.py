@@ -209,7 +209,7 @@ def _run(
             reports.append(report)
             if not silent:
                 for finding in report["record"].get("findings", ()):
-                    progress.print(f"note: {finding['message']}; {finding['remedy']}")
+                    progress.print(f"warning: {finding['message']}; {finding['remedy']}")
                 for kind in ("sheet", "attention"):
                     if report[kind]:
                         progress.print(f"{kind}  {report[kind]}", err=False)

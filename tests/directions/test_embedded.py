@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from directions import Discovery, Settings
 from directions.cli import main
-from zoo.words import names_concept
 from zoo.concepts import known_concepts
 from zoo.registry import WEIGHTS
+from zoo.words import names_concept
 
 pytestmark = pytest.mark.skipif(
     not (WEIGHTS / "captions").is_dir() or not (WEIGHTS / "diffusion" / "text_encoder").is_dir(),

@@ -43,7 +43,7 @@ def test_attention_is_written_beside_the_edit(cat: Path) -> None:
 
 def test_findings_are_said_and_recorded(cat: Path) -> None:
     result = worked(cat, "-d", "cat2dog", "--steps", 2, "--caption", "a fox at night", "-o", "f.png")
-    assert "note: " in result.stderr and "--caption" in result.stderr
+    assert "warning: " in result.stderr and "--caption" in result.stderr
     findings = json.loads(Path("f.json").read_text())["findings"]
     assert "source-missing" in [finding["code"] for finding in findings]
     assert all(finding["message"] and finding["remedy"] for finding in findings)

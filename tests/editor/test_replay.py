@@ -35,7 +35,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path)
 
 def told(record: dict[str, Any]) -> dict[str, Any]:
     """The record without what differs from run to run, and without how its inputs were named."""
-    times = ("seconds", "created", "expression", "input", "mask")
+    times = ("seconds", "created", "expression", "input", "mask", "findings")
     inversion = {k: v for k, v in record["inversion"].items() if k not in ("seconds", "cached")}
     return {**{k: v for k, v in record.items() if k not in times}, "inversion": inversion}
 
