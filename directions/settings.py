@@ -21,9 +21,9 @@ class Settings:
 
     captions: a side; None means 200 for the embedded models and 1000, the paper's number, for others.
     temperature, top_k, max_new_tokens: the sampling of the pix2pix-zero documentation; draw: captions asked
-    for in one call. top_p: None is the model's own, 1 where it has none. writer: "model" or "templates". paired: both sides share their sentences; None is the model set's own
-    way where a model writes both sides, else no. batch_size,
-    precision: of the embedding. clip_skip: as Stable Diffusion pipelines define it.
+    for in one call. top_p: None is the model's own, 1 where it has none. writer: "model" or "templates".
+    paired: both sides share their sentences; None is the model set's own way where a model writes both sides,
+    else no. batch_size, precision: of the embedding. clip_skip: as Stable Diffusion pipelines define it.
 
     Raises BadSetting.
     """

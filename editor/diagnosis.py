@@ -15,9 +15,13 @@ from zoo.words import UNNEEDED, forms, names_concept, words_of
 if TYPE_CHECKING:
     from editor.inversion import Edit, Inversion
 
+#: dB to the autoencoder's own reconstruction that an inversion should reach.
 RECONSTRUCTION = 30.0
+#: dB to the reconstruction above which an edit can hardly be seen.
 WEAK = 28.0
+#: Cosine of the edges with the reconstruction's, away from what changes and over the whole picture.
 EDGES_AWAY, EDGES = 0.6, 0.3
+#: Model set of a small world → dB at which its autoencoder alone gives back the pictures of that world.
 SMALL_WORLDS: Mapping[str, float] = {"embedded": 24.0}
 #: Verdicts of a direction's quality report that are findings.
 UNSTABLE = ("same", "unknown", "unstable")
@@ -40,7 +44,7 @@ class Finding:
 def diagnose(edit: Edit, inversion: Inversion, direction: Any) -> tuple[Finding, ...]:
     """What is wrong with an edit of `inversion` along `direction`, causes first; nothing where all is well.
 
-    TODO
+    With `strength` 0 nothing should change, and `edit-weak` says so all the same.
     """
     found = (
         unfamiliar_picture(inversion),
@@ -178,7 +182,7 @@ def structure_lost(edit: Edit, inversion: Inversion, direction: Any) -> Finding 
 
     forward = edit.record.get("strength", 1.0) >= 0
     concept = getattr(direction, "source" if forward else "target", "")
-    where = away_from(inversion, concept) if concept else None
+    where = away_from(inversion, edit, concept) if concept else None
     limit, place = (EDGES, "") if where is None else (EDGES_AWAY, f" away from the {concept}")
     found = edge_likeness(edit.image, edit.reconstruction, where)
     if found >= limit:

@@ -81,11 +81,14 @@ def _checked(record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Invers
             raise ValueError(f"its {name} is {type(record[name]).__name__}; expected {kind.__name__}")
     width, height = record["size"]
     _check_shapes(tensors, record["steps"], (height, width))
-    picture = tensors.pop("picture", None)
+    picture = tensors.get("picture")
     return Inversion(
         **{**{name: record[name] for name in FIELDS}, "size": (width, height)},
+        noise=tensors["noise"],
+        embeds=tensors["embeds"],
+        latents=tensors.get("latents"),
+        trajectory=tensors.get("trajectory"),
         picture=None if picture is None else Image.fromarray(picture.numpy()),
-        **tensors,
     )
 
 

@@ -91,7 +91,7 @@ def _inverted(
 ) -> list[Inversion]:
     paths = [task.path for task in tasks if task.path is not None]
     if not paths:
-        size: Any = None if request.size == "native" else request.size
+        size = None if request.size == "native" else request.size
         return [editor.imagine(request.prompt or "", request.steps, request.seed, size=size)]
     captions = []
     for path in paths:
@@ -101,13 +101,12 @@ def _inverted(
         captions.append(caption)
         if not silent:
             progress.print(f"{path}: {caption}")
-    size = request.size
     inversions = editor.invert_all(
         paths,
         captions,
         request.steps,
         [request.seed] * len(paths),
-        size=size,
+        size=request.size,
         regulariser=editor.regulariser(**request.regulariser),
         sample=request.sample,
         on_step=progress.on_step,
@@ -163,13 +162,13 @@ def _saved(
 
     record = {**record, "findings": [asdict(finding) for finding in edit.findings]}
     save_picture(edit.image, output, record, writing.force)
+    start = [("input", inversion.picture)] if inversion.picture else []
+    last = (record["expression"], edit.image)
     made = {
         "sheet": lambda: contact_sheet([[*start, ("reconstruction", edit.reconstruction), last]]),
         "attention": lambda: attention_sheet(inversion, edit),
     }
-    start = [("input", inversion.picture)] if inversion.picture else []
-    last = (record["expression"], edit.image)
-    report = {"output": str(output), "sheet": None, "attention": None, "record": record}
+    report: dict[str, Any] = {"output": str(output), "sheet": None, "attention": None, "record": record}
     for kind, path in writing.beside(output).items():
         picture = made[kind]()
         write_whole(path, lambda file, picture=picture: picture.save(file, "PNG"))

@@ -44,7 +44,8 @@ def attention_sheet(inversion: Inversion, what: Any, *, levels: int = LEVELS) ->
     )
     low, high = heat.amin(dim=(0, 2, 3), keepdim=True), heat.amax(dim=(0, 2, 3), keepdim=True)
     heat = (heat - low) / (high - low).clamp(min=1e-12)
-    pictures = (("picture", edit.picture or edit.reconstruction), (edit.label, edit.image))
+    name = edit.record["direction"]["name"] or "edit"
+    pictures = (("picture", edit.picture or edit.reconstruction), (name, edit.image))
     rows: list[list[Labelled | None]] = []
     for begin in range(0, len(words), _ACROSS):
         for row, (label, picture) in enumerate(pictures):

@@ -51,7 +51,7 @@ class Request:
     mask: str | None = None
     models: str | None = None
     device: str | None = None
-    size: int | str | tuple[int, int] | None = "native"
+    size: Any = "native"
     sample: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     regulariser: Mapping[str, Any] = field(default_factory=dict)

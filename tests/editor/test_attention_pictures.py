@@ -83,11 +83,11 @@ def test_the_replay_stands_on_the_trajectory(monkeypatch: pytest.MonkeyPatch) ->
         assert torch.allclose(sample, made.trajectory[made.steps - i], atol=1e-5)
 
 
-def test_what_looks_away_from_the_cat_is_not_the_cat(animal: np.ndarray) -> None:
-    away = away_from(inversion(), "a cat")
+def test_what_looks_away_from_the_cat_is_not_the_cat(edit: Edit, animal: np.ndarray) -> None:
+    away = away_from(inversion(), edit, "a cat")
     assert away is not None and away.shape == (64, 64) and abs(away.mean() - 0.4) < 0.02
     assert away[np.kron(animal, np.ones((4, 4))) == 1].mean() < 0.02
-    assert away_from(inversion(), "zebra") is None
+    assert away_from(inversion(), edit, "zebra") is None
 
 
 def test_the_sheet_shows_every_word_twice(edit: Edit) -> None:
