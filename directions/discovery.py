@@ -139,7 +139,7 @@ class Discovery(Concepts):
         from library.direction import Anchored, Direction
 
         source, target = self.moments(sides[0], settings), self.moments(sides[1], settings)
-        quality = measure(source, target, sides, settings.paired)
+        quality = measure(source, target, sides, bool(settings.paired))
         quality = self._with_words(quality, sides, target.mean - source.mean)
         verdict = judge(
             quality, min(source.count, target.count), sides[0].concept, sides[1].concept,
@@ -149,8 +149,9 @@ class Discovery(Concepts):
         figures = {**quality.as_dict(), "counts": counts, "stability": verdict.word, "verdict": verdict.text}
         anchored: tuple[Anchored, ...] = ()
         if source.anchored is not None and target.anchored is not None:
-            means = [(m.anchored / m.named).astype(np.float32) for m in (source, target)]
-            anchored = (Anchored(sides[0].concept, sides[1].concept, means[0], means[1]),)
+            means = (source.anchored / source.named, target.anchored / target.named)
+            floats = [np.asarray(mean, dtype=np.float32) for mean in means]
+            anchored = (Anchored(sides[0].concept, sides[1].concept, floats[0], floats[1]),)
         return Direction(
             name=name,
             tensor=(target.mean - source.mean).astype(np.float32),

@@ -75,8 +75,9 @@ def edit(
     drifts = []
     with frozen(unet), cross_attention(unet, max_positions=None if limit is None else limit**2) as control:
         for i, timestep in enumerate(sampler.timesteps):
-            corrected = settings.source_correction and trajectory is not None
-            known = trajectory[len(sampler) - 1 - i].to(reference) if corrected else None
+            known = None
+            if settings.source_correction and trajectory is not None:
+                known = trajectory[len(sampler) - 1 - i].to(reference)
             seen = run.reference_step(control, sampler, i, reference, known)
             reference = notify(on_step, "reference", i, timestep, seen.after)
             step = run.edit_step(control, follower, i, edits, seen)

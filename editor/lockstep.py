@@ -114,11 +114,12 @@ class LockStep:
         elif output is None:
             output = self._predict(inputs, sampler.timesteps[i], conditioning.rows)
         estimate = combine(output, self.halves, self.settings.guidance_scale)
-        if self.settings.noise_correction:
+        if self.settings.noise_correction and estimate.negative is not None:
             change = estimate.prompt - estimate.negative
             # A deterministic jump is linear: the edit stays as far from the reference as its own change says.
             away = sampler.step(i, self.settings.guidance_scale * change, sample - seen.before[self.rows])
             return Step(seen.after[self.rows] + away, drift, change)
+        assert seen.estimate is not None, "only noise correction does without the reference's estimate"
         change = estimate.combined - seen.estimate.combined[self.rows]
         return Step(sampler.step(i, estimate.combined, sample), drift, change)
 

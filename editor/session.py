@@ -385,7 +385,7 @@ class Editor:
             on_step=on_step,
         )
         seconds = round(time.perf_counter() - begin, 3)
-        placements = [placement for _, placement in placed]
+        placements: list[str] = [placement for _, placement in placed]
         return self._edits(jobs, sources, inversions, result, negatives, placements, chosen, seconds)
 
     def _negatives(

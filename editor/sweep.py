@@ -129,7 +129,8 @@ def sweep(inversion: Inversion, direction: Any, knobs: Mapping[str, Any], **sett
     edits: dict[int, Edit] = {}
     for key, places in batches.items():
         jobs = [(inversion, direction, points[place].get("strength", 1.0)) for place in places]
-        edits.update(zip(places, editor.edit_all(jobs, **settings, **dict(key)), strict=True))
+        changes: dict[str, Any] = {**settings, **dict(key)}
+        edits.update(zip(places, editor.edit_all(jobs, **changes), strict=True))
     return Sweep(tuple(edits[k] for k in range(len(points))), tuple(points), len(values[across]))
 
 

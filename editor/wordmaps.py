@@ -96,7 +96,7 @@ def edited_words(words: Sequence[Word], edit: Edit, caption: str, tokenizer: Any
     They move where the direction was anchored at its concept and the other concept takes more tokens or
     fewer: the concept's words then have all of the new one's. A sum of directions moves nothing.
     """
-    parts = getattr(edit.direction, "anchored", ())
+    parts: Sequence[Any] = getattr(edit.direction, "anchored", ())
     if edit.record.get("placement") != "anchored" or len(parts) != 1:
         return list(words)
     start = concept_position(caption, parts[0].source, tokenizer)

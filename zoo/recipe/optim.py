@@ -48,7 +48,8 @@ def make_optimizers(
     models: Iterable[nn.Module], muon_lr: float, adam_lr: float, weight_decay: float = 0.0
 ) -> list[torch.optim.Optimizer]:
     """Muon over every weight matrix and convolution inside the models, AdamW over everything else."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for model in models:
         for name, p in model.named_parameters():
             inner = p.ndim >= 2 and not any(
