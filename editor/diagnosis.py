@@ -15,13 +15,16 @@ from zoo.words import UNNEEDED, forms, names_concept, words_of
 if TYPE_CHECKING:
     from editor.inversion import Edit, Inversion
 
-#: dB to the autoencoder's own reconstruction that an inversion should reach.
+# What the limits rest on is in the docstring of `diagnose`.
+#: dB to the autoencoder's own reconstruction that an inversion should reach: an error of 8 of 255 grey levels.
 RECONSTRUCTION = 30.0
-#: dB to the reconstruction above which an edit can hardly be seen.
+#: dB to the reconstruction above which an edit can hardly be seen: 10 grey levels.
 WEAK = 28.0
-#: Cosine of the edges with the reconstruction's, away from what changes and over the whole picture.
-EDGES_AWAY, EDGES = 0.6, 0.3
-#: Model set of a small world → dB at which its autoencoder alone gives back the pictures of that world.
+#: Correlation of the edges with the reconstruction's, away from what changes and over the whole picture.
+EDGES_AWAY, EDGES = 0.6, 0.2
+#: Model set of a small world → dB at which its autoencoder alone gives back the pictures of that world. Of 300
+#: held-out scenes of the embedded models 1% fell below 24.3 dB (median 31.4); of 31 photographs and drawings by
+#: others 25 lay below 24, and so did noise. Blurred pictures and a grey ramp pass: they are easy to encode.
 SMALL_WORLDS: Mapping[str, float] = {"embedded": 24.0}
 #: Verdicts of a direction's quality report that are findings.
 UNSTABLE = ("same", "unknown", "unstable")
@@ -44,7 +47,18 @@ class Finding:
 def diagnose(edit: Edit, inversion: Inversion, direction: Any) -> tuple[Finding, ...]:
     """What is wrong with an edit of `inversion` along `direction`, causes first; nothing where all is well.
 
-    With `strength` 0 nothing should change, and `edit-weak` says so all the same.
+    Costs a decoding for each inversion and five evaluations of the UNet for each edit. With `strength` 0
+    nothing should change, and `edit-weak` says so all the same.
+
+    Limits are between what was measured on twelve held-out cats, cat to dog, embedded models, 20 steps:
+
+    - `inversion-poor`, dB without source correction: 33.0 to 37.0; in 3 steps 25.8 to 29.6; with an
+      autocorrelation weight of 100 22.7 to 30.7; four photographs 20.3 to 24.4.
+    - `edit-weak`, dB: 33.9 to 40.3 at strength 0.1, 22.6 to 26.7 at 0.3, 12.9 to 15.1 at 1. A hat, which
+      changes little, is at most 26.4.
+    - `structure-lost`, away from the cat: 0.98 to 1.00 at strength 1; 0.65 to 0.97 with neither guidance nor
+      the background kept; so at strength 3 0.01 to 0.27. Over the whole picture: 0.32 to 0.54, 0.24 to 0.50
+      and 0.01 to 0.17. `Edit.drift` grows alike, but is 0 without guidance and on no scale that models share.
     """
     found = (
         unfamiliar_picture(inversion),
