@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peer import PEER, pipeline
 from benchmarks.report import Row, arguments, at_most, measured, report
 
-PEER = "diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_diffusion_pix2pix_zero"
 TIME_LIMIT, MEMORY_LIMIT, LATENTS_LIMIT = 0.55, 0.30, 1e-4
 #: Peak memory at four times the steps; the allocator alone moves it by a few percent.
 GROWTH_LIMIT = 1.05
@@ -58,43 +59,29 @@ QUICK = {
 }
 
 
+SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
 def build(which: str, config: dict[str, Any]) -> Any:
     """The pipeline, ours or the peer, on the same random weights."""
     import torch
-    from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**config["unet"]).eval()
     vae = AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **config["vae"]).eval()
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
     if which == "ours":
-        from editor import StableDiffusionPix2PixZeroPipeline as Pipeline
+        from editor import StableDiffusionPix2PixZeroPipeline as kind
     else:
-        from importlib import import_module
-
-        Pipeline = import_module(PEER).StableDiffusionPix2PixZeroPipeline
-    pipe = Pipeline(
-        vae=vae,
-        text_encoder=None,
-        tokenizer=None,
-        unet=unet,
-        scheduler=scheduler,
-        feature_extractor=None,
-        safety_checker=None,
-        inverse_scheduler=DDIMInverseScheduler.from_config(scheduler.config),
-        caption_generator=None,
-        caption_processor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+        kind = import_module(PEER).StableDiffusionPix2PixZeroPipeline
+    return pipeline(kind, SCHEDULER, vae=vae, unet=unet)
 
 
 def resident() -> int:

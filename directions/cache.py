@@ -23,22 +23,10 @@ from directions.captions import Captions
 if TYPE_CHECKING:
     from directions.embed import Moments
 
-__all__ = ["Cache", "cache_folder", "key_of", "model_stamp"]
+__all__ = ["Cache", "key_of", "model_stamp"]
 
 FORMAT = 2
 WEIGHT_ENDINGS = (".safetensors", ".bin", ".json", ".model")
-
-
-def cache_folder() -> Path:
-    """`DIRECTIONS_CACHE`, `cache` in the config file, or the user's cache folder; it may not exist yet."""
-    from library.settings import APPLICATION, setting
-
-    folder = setting("cache", "DIRECTIONS_CACHE")
-    if folder is None:
-        import platformdirs
-
-        folder = Path(platformdirs.user_cache_dir(APPLICATION, appauthor=False)) / "concepts"
-    return Path(folder).expanduser().absolute()
 
 
 def key_of(what: Mapping[str, Any]) -> str:

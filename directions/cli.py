@@ -138,15 +138,16 @@ def settings_of(options: dict[str, Any]) -> Settings:
 
 def discovery_of(options: dict[str, Any], settings: Settings | None = None) -> Discovery:
     """The models and settings that the options name; nothing is loaded yet."""
-    from directions.cache import Cache, cache_folder
+    from directions.cache import Cache
     from directions.discovery import Discovery
+    from library.settings import cache_folder
 
     return Discovery(
         options["models"],
         settings or settings_of(options),
         captions_model=options["captions_model"],
         device=options["device"],
-        cache=Cache(None if options["no_cache"] else cache_folder()),
+        cache=Cache(None if options["no_cache"] else cache_folder("concepts")),
     )
 
 

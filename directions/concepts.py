@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from directions.cache import Cache, cache_folder, key_of, model_stamp
+from directions.cache import Cache, key_of, model_stamp
 from directions.captions import PROMPT, Captions, Sieve, template_captions
 from directions.errors import BadSetting
 from directions.models import Encoder, Knowledge, Writer, knowledge_of, load_encoder, load_writer, pick_device
 from directions.settings import Settings
 from directions.sources import from_texts
+from library.settings import cache_folder
 
 if TYPE_CHECKING:
     from directions.embed import Floats, Moments
@@ -51,7 +52,7 @@ class Concepts:
         self.own_writer = captions_model is not None
         self.settings = settings or Settings()
         self.device = device
-        self.cache = cache or Cache(cache_folder())
+        self.cache = cache or Cache(cache_folder("concepts"))
         self.progress: Progress = progress or (lambda what, done, total: None)
         self._embedded: dict[str, Floats] = {}
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from directions.cache import Cache, cache_folder
+from directions.cache import Cache
 from directions.captions import Captions, pair
 from directions.concepts import Concepts, Progress, Texts, checked_concept, digest_of
 from directions.errors import BadSetting
 from directions.settings import Settings
 from directions.sources import parallel
+from library.settings import cache_folder
 
 if TYPE_CHECKING:
     from directions.embed import Floats
@@ -56,7 +57,7 @@ def discover(
         Settings(captions=captions, seed=seed, **settings),
         captions_model=captions_model,
         device=device,
-        cache=Cache(cache_folder()) if cache else Cache(None),
+        cache=Cache(cache_folder("concepts")) if cache else Cache(None),
         progress=progress,
     )
     return work.direction(

@@ -89,7 +89,7 @@ def _figures(axes: Any, direction: Direction, quality: Mapping[str, Any]) -> Non
         "length": f"{direction.norm:.4g}",
     }
     lines = [f"{name}:  {value}" for name, value in rows.items()]
-    verdict = textwrap.fill(quality["verdict"], 58)
+    verdict = textwrap.fill(quality["verdict"], 38)
     axes.text(0, 0.98, "\n".join(lines), va="top", fontsize=10, linespacing=1.5)
     axes.text(0, 0.30, verdict, va="top", fontsize=11, fontweight="bold")
     axes.set_axis_off()

@@ -25,25 +25,13 @@ from library.fileformat import canonical_json
 if TYPE_CHECKING:
     from editor.inversion import Inversion
 
-__all__ = ["InversionCache", "cache_folder", "key_of"]
+__all__ = ["InversionCache", "key_of"]
 
 #: Part of every key: raise it when the same settings come to mean another inversion or caption.
 FORMAT = 1
 LIMIT_BYTES = 2 * 2**30
 #: The files that are ours, half-written ones of an ended program included; others are never deleted.
 OWN_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|json)|\.[0-9a-f]{64}\..*")
-
-
-def cache_folder() -> Path:
-    """`inversions` in `DIRECTIONS_CACHE`, in `cache` of the config file, or in the user's cache folder."""
-    from library.settings import APPLICATION, setting
-
-    folder = setting("cache", "DIRECTIONS_CACHE")
-    if folder is None:
-        import platformdirs
-
-        folder = platformdirs.user_cache_dir(APPLICATION, appauthor=False)
-    return Path(folder).expanduser().absolute() / "inversions"
 
 
 def key_of(facts: Mapping[str, Any]) -> str:

@@ -219,11 +219,14 @@ def _run(
 
 
 def _cache(options: dict[str, Any]) -> InversionCache | None:
-    from editor.cache import InversionCache, cache_folder
+    from editor.cache import InversionCache
+    from library.settings import cache_folder
 
     if options["no_cache"]:
         return None
-    return InversionCache(options["cache_path"] or cache_folder(), tell=lambda line: say(f"note: {line}"))
+    return InversionCache(
+        options["cache_path"] or cache_folder("inversions"), tell=lambda line: say(f"note: {line}")
+    )
 
 
 def directed(library: Library, expression: str, editor: Editor) -> Direction:

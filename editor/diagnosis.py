@@ -190,8 +190,10 @@ def structure_lost(edit: Edit, inversion: Inversion, direction: Any) -> Finding 
     """`structure-lost`: edges moved where the picture looks away from what the direction starts from.
 
     Edges, not colours: from day to night every colour may change. Where the caption does not name the
-    source, the whole picture is compared, with a lower limit.
+    source, the whole picture is compared, with a lower limit. A sum of directions may change anything.
     """
+    if len(getattr(direction, "anchored", ())) > 1:
+        return None
     from editor.wordmaps import away_from
 
     forward = edit.record.get("strength", 1.0) >= 0

@@ -145,9 +145,13 @@ class Edit:
     record: Mapping[str, Any]
     latents: torch.Tensor = field(repr=False)
     drift: tuple[float, ...] = field(default=(), repr=False)
-    picture: Image.Image | None = field(default=None, repr=False)
     inversion: Inversion | None = field(default=None, repr=False)
     direction: Any = field(default=None, repr=False)
+
+    @property
+    def picture(self) -> Image.Image | None:
+        """What was edited; None for a synthetic picture."""
+        return None if self.inversion is None else self.inversion.picture
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:

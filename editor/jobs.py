@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from editor.errors import EditorError
 from editor.plan import Task, Writing
 from editor.progress import Progress, unbroken
-from editor.request import Request
+from editor.request import Recorded, Request
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from editor.inversion import Edit, Inversion
     from editor.session import Editor
     from library.direction import Direction
@@ -34,7 +36,7 @@ def run(
     Pictures of one size are inverted `batch` at a time, and as many edits are made at a time. In a
     batch a picture comes out as it would alone but for rounding.
     """
-    from editor.record import file_facts
+    from editor.record import file_facts, save_picture
     from editor.replay import direction_facts
 
     mask = file_facts(request.mask) if request.mask is not None else None
@@ -47,8 +49,12 @@ def run(
         ]
         if writing.sweep is not None:
             for task, inversion, place in wanted:
-                finished(_swept(request, inversion, directions[place], task.outputs[place], writing))
-                progress.finished()
+                sheet, record = _swept(request, inversion, directions[place], writing.sweep)
+                output = task.outputs[place]
+                with unbroken():
+                    save_picture(sheet, output, record, writing.force)
+                    finished({"output": str(output), "sheet": None, "attention": None, "record": record})
+                    progress.finished()
             continue
         for chunk in _chunks(wanted, batch):
             edits = _edited(request, editor, [(i, directions[place]) for _, i, place in chunk], progress)
@@ -58,7 +64,7 @@ def run(
                 facts = direction_facts(directions[place])
                 record = {**edit.record, **about, "direction": {**edit.record["direction"], **facts}}
                 with unbroken():
-                    finished(_saved(edit, record, task.outputs[place], inversion, writing))
+                    finished(_saved(edit, record, task.outputs[place], inversion, writing, request.recorded))
                     progress.finished()
 
 
@@ -153,14 +159,21 @@ def _facts(request: Request, editor: Editor) -> dict[str, Any]:
 
 
 def _saved(
-    edit: Edit, record: Mapping[str, Any], output: Path, inversion: Inversion, writing: Writing
+    edit: Edit,
+    record: Mapping[str, Any],
+    output: Path,
+    inversion: Inversion,
+    writing: Writing,
+    recorded: Recorded | None,
 ) -> dict[str, Any]:
     """Write the picture, its record and, where asked for, the sheet; what there is to report."""
     from editor.pictures import attention_sheet
     from editor.record import save_picture, write_whole
+    from editor.replay import settled
     from editor.sheets import contact_sheet
 
-    record = {**record, "findings": [asdict(finding) for finding in edit.findings]}
+    findings = [asdict(finding) for finding in edit.findings]
+    record = settled({**record, "findings": findings}, recorded)
     save_picture(edit.image, output, record, writing.force)
     start = [("input", inversion.picture)] if inversion.picture else []
     last = (record["expression"], edit.image)
@@ -177,18 +190,9 @@ def _saved(
 
 
 def _swept(
-    request: Request, inversion: Inversion, direction: Direction, output: Path, writing: Writing
-) -> dict[str, Any]:
-    """Write the sheet of a sweep with the settings that its edits share; what there is to report."""
-    from editor.record import save_picture
-
-    result = inversion.sweep(
-        direction,
-        **(writing.sweep or {}),
-        negative_prompt=request.negative_prompt,
-        mask=request.mask,
-        **request.settings,
-    )
-    record = {**result[0].record, "sweep": [dict(values) for values in result.values]}
-    save_picture(result.sheet(), output, record, writing.force)
-    return {"output": str(output), "sheet": None, "attention": None, "record": record}
+    request: Request, inversion: Inversion, direction: Direction, knobs: Mapping[str, Sequence[float]]
+) -> tuple[Image.Image, dict[str, Any]]:
+    """The sheet of a sweep, and the record of its first edit with the values of all."""
+    shared = {"negative_prompt": request.negative_prompt, "mask": request.mask, **request.settings}
+    result = inversion.sweep(direction, **knobs, **shared)
+    return result.sheet(), {**result[0].record, "sweep": [dict(values) for values in result.values]}

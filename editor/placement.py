@@ -41,12 +41,24 @@ def place(
     return total, "anchored"
 
 
-def _changed(models: Models, part: Any, caption: str, embeds: torch.Tensor) -> torch.Tensor | None:
-    """What the part's change adds to the caption's embedding; None where its source does not stand there."""
-    start = concept_position(caption, part.source, models.tokenizer)
+def anchor(part: Any, caption: str, tokenizer: Any) -> tuple[int, int, int] | None:
+    """Where a part's source stands in a caption: its first token's number, its tokens, the target's.
+
+    None where it does not stand there.
+    """
+    start = concept_position(caption, part.source, tokenizer)
     if start is None:
         return None
-    old, new = (token_count(text, models.tokenizer) - 2 for text in (part.source, part.target))
+    old, new = (token_count(text, tokenizer) - 2 for text in (part.source, part.target))
+    return start, old, new
+
+
+def _changed(models: Models, part: Any, caption: str, embeds: torch.Tensor) -> torch.Tensor | None:
+    """What the part's change adds to the caption's embedding; None where its source does not stand there."""
+    found = anchor(part, caption, models.tokenizer)
+    if found is None:
+        return None
+    start, old, new = found
     source, target = (torch.as_tensor(mean) for mean in (part.source_mean, part.target_mean))
     rows = len(embeds)
     # Where each row of the changed caption comes from: the concept's rows, the last one as often as it takes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,26 @@ def check_direction_unchanged(direction: Direction, recorded: Recorded) -> None:
         f"the tensor's sha256 is {facts['tensor_sha256'][:12]}…, the record says "
         f"{kept['tensor_sha256'][:12]}…; restore it, or give another with -d"
     )
+
+
+def settled(record: dict[str, Any], recorded: Recorded | None) -> Mapping[str, Any]:
+    """The recorded record where `record` differs from it in nothing but times and names; else `record`.
+
+    So an edit that is only done again gives the same file.
+    """
+    if recorded is None:
+        return record
+    same = _lasting(json.loads(json.dumps(record))) == _lasting(recorded.record)
+    return recorded.record if same else record
+
+
+def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without what every run has of its own."""
+    kept = {k: v for k, v in record.items() if k not in ("seconds", "created", "expression")}
+    for key, own in (("inversion", ("seconds", "cached")), ("input", ("given",)), ("mask", ("given",))):
+        if isinstance(kept.get(key), dict):
+            kept[key] = {k: v for k, v in kept[key].items() if k not in own}
+    return kept
 
 
 def differences(recorded: Recorded, device: str) -> list[str]:

@@ -432,7 +432,6 @@ class Editor:
                 },
                 latents=result.edits[k : k + 1].cpu(),
                 drift=tuple(result.drift[:, k].tolist()),
-                picture=inversion.picture,
                 inversion=inversion,
                 direction=direction,
             )

@@ -16,10 +16,9 @@ from editor.errors import EditorError
 from editor.images import pad_to_multiple, to_pixels
 from editor.inversion import Edit, Inversion
 from editor.latents import encode_pixels
-from editor.placement import place
+from editor.placement import anchor, place
 from editor.schedule import Schedule
 from editor.steps import predict
-from zoo.text import concept_position, token_count
 from zoo.words import UNNEEDED, forms, words_of
 
 #: Noise levels at which maps are taken, evenly over the steps.
@@ -99,10 +98,10 @@ def edited_words(words: Sequence[Word], edit: Edit, caption: str, tokenizer: Any
     parts: Sequence[Any] = getattr(edit.direction, "anchored", ())
     if edit.record.get("placement") != "anchored" or len(parts) != 1:
         return list(words)
-    start = concept_position(caption, parts[0].source, tokenizer)
-    if start is None:
+    found = anchor(parts[0], caption, tokenizer)
+    if found is None:
         return list(words)
-    old, new = (token_count(text, tokenizer) - 2 for text in (parts[0].source, parts[0].target))
+    start, old, new = found
     concept = set(range(start, start + old))
     moved = []
     for word, places in words:

@@ -43,6 +43,16 @@ def library_folder(given: str | os.PathLike[str] | None = None) -> Path:
     return Path(folder).expanduser().absolute()
 
 
+def cache_folder(part: str) -> Path:
+    """`part` of the cache: in `DIRECTIONS_CACHE`, `cache` of the config file, or the user's; it may not exist yet."""
+    folder = setting("cache", "DIRECTIONS_CACHE")
+    if folder is None:
+        import platformdirs
+
+        folder = platformdirs.user_cache_dir(APPLICATION, appauthor=False)
+    return Path(folder).expanduser().absolute() / part
+
+
 def default_search_path() -> list[Path]:
     """Read-only libraries under the user's own: `DIRECTIONS_PATH` or `search_path`, then the starter."""
     named = setting("search_path", "DIRECTIONS_PATH", default=[])

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.pipeline import PEER
+from benchmarks.peer import PEER
 from benchmarks.quality.batch import GUIDANCE_SCALE, Batch
 from benchmarks.quality.rivals import (
     SELF_PART,
@@ -81,7 +81,7 @@ OPTIONS: tuple[Options, ...] = (
     Options("source correction", {"source_correction": True}),
     Options("noise correction", {"noise_correction": True}),
     Options("interpolation", knob="interpolation", values=(0.5, 0.25, 1.0)),
-    Options("keep background", knob="keep_background", values=(0.25,)),
+    Options("keep background", knob="keep_background", values=(0.5, 0.25, 0.75)),
     Options("own regulariser", own_regulariser=True),
     Options(DEFAULT_NAME, changes=None, values=STRENGTHS, own_regulariser=True),
 )
@@ -139,8 +139,6 @@ def has_peer() -> bool:
 def _ours(editor: Editor, options: Options, published: Mapping[str, Any], synthetic: bool) -> Method:
     """One row of the table as a method."""
     changes = {} if options.changes is None else {**published, **options.changes}
-    if synthetic:
-        changes["source_correction"] = False  # a synthetic picture has no trajectory to be put back on
     regulariser = editor.regulariser() if options.own_regulariser else Regulariser()
 
     def run(batch: Batch, value: float) -> Outcome:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.pipeline import PEER
+from benchmarks.peer import PEER, pipeline
 from benchmarks.quality.batch import GUIDANCE_SCALE, Batch
 from benchmarks.quality.prompt_to_prompt import align, prompt_to_prompt
 from editor.latents import draw_noise, seeded
@@ -84,25 +84,15 @@ class Peer:
 
     @cached_property
     def pipe(self) -> Any:
-        from diffusers import DDIMInverseScheduler, DDIMScheduler
-
         models = self.editor.models
-        scheduler = DDIMScheduler.from_config(dict(models.scheduler_config))
-        pipe = import_module(PEER).StableDiffusionPix2PixZeroPipeline(
+        return pipeline(
+            import_module(PEER).StableDiffusionPix2PixZeroPipeline,
+            dict(models.scheduler_config),
             vae=models.vae,
+            unet=copy.deepcopy(models.unet),
             text_encoder=models.text_encoder,
             tokenizer=models.tokenizer,
-            unet=copy.deepcopy(models.unet),
-            scheduler=scheduler,
-            feature_extractor=None,
-            safety_checker=None,
-            inverse_scheduler=DDIMInverseScheduler.from_config(scheduler.config),
-            caption_generator=None,
-            caption_processor=None,
-            requires_safety_checker=False,
         )
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
 
     def load(self) -> None:
         """Build the pipeline now."""

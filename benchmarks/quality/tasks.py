@@ -18,7 +18,7 @@ from editor.errors import EditorError
 from editor.images import read_picture
 from editor.session import Editor
 from zoo.concepts import ACCESSORIES, BACKGROUNDS
-from zoo.recipe.scenes import Scene, _draw_background, draw_scene, sample_scene
+from zoo.recipe.scenes import Scene, draw_background, draw_scene, sample_scene
 
 #: Tasks take their held-out scenes from places this far apart, so that no two share a picture.
 APART = 1000
@@ -76,21 +76,20 @@ def swapped(caption: str, source: str, target: str) -> str:
 
 def scene_tasks(editor: Editor, count: int) -> list[Task]:
     """The four translations, each of `count` held-out scenes."""
-    tasks = []
-    for place, translation in enumerate(TRANSLATIONS):
-        scenes = held_out(count, place * APART, **translation.fixed)
-        keys = tuple(str(scene.seed) for scene in scenes)
-        tasks.append(Task(translation.name, keys, partial(_scene_samples, editor, translation, scenes)))
-    return tasks
+    return _tasks(editor, count, _scene_samples)
 
 
 def synthetic_tasks(editor: Editor, count: int) -> list[Task]:
     """The four translations of pictures that the model makes itself from prompts, seeds as the scenes'."""
+    return _tasks(editor, count, _prompted_samples)
+
+
+def _tasks(editor: Editor, count: int, samples: Callable[..., list[Sample]]) -> list[Task]:
     tasks = []
     for place, translation in enumerate(TRANSLATIONS):
         scenes = held_out(count, place * APART, **translation.fixed)
         keys = tuple(str(scene.seed) for scene in scenes)
-        tasks.append(Task(translation.name, keys, partial(_prompted_samples, editor, translation, scenes)))
+        tasks.append(Task(translation.name, keys, partial(samples, editor, translation, scenes)))
     return tasks
 
 
@@ -116,7 +115,7 @@ def _scene_samples(
                 wanted=wanted(target, translation),
                 mask=body | draw_scene(target)[1],
                 body=body,
-                scenery=np.asarray(_draw_background(scene).reduce(2)),
+                scenery=np.asarray(draw_background(scene).reduce(2)),
             )
         )
     return samples

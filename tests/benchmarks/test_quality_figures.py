@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks.quality import figures
 from benchmarks.zoo import held_out
-from zoo.recipe.scenes import _draw_background, draw_scene
+from zoo.recipe.scenes import draw_background, draw_scene
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_object_mask_finds_the_object() -> None:
     scenes = held_out(4, 9000)
     for scene in scenes:
         drawn, body = draw_scene(scene)
-        empty = np.asarray(_draw_background(scene).reduce(2))
+        empty = np.asarray(draw_background(scene).reduce(2))
         assert figures.overlap(body, figures.object_mask(drawn, empty)) > 0.8
         assert not figures.object_mask(empty, empty).any()
     none = np.zeros((3, 3), bool)

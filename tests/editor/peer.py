@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler
 
+from benchmarks.peer import PEER, pipeline
 from editor import StableDiffusionPix2PixZeroPipeline
 
 from .conftest import GOLDEN
-
-PEER = "diffusers.pipelines.deprecated.stable_diffusion_variants.pipeline_stable_diffusion_pix2pix_zero"
 
 
 def ours(**components: Any) -> StableDiffusionPix2PixZeroPipeline:
@@ -27,22 +25,14 @@ def ours(**components: Any) -> StableDiffusionPix2PixZeroPipeline:
 def theirs(pipe: StableDiffusionPix2PixZeroPipeline) -> Any:
     """The deprecated class on copies of our components; skips where diffusers has dropped it."""
     module = pytest.importorskip(PEER, reason="this diffusers no longer has the deprecated pipeline")
-    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    peer = module.StableDiffusionPix2PixZeroPipeline(
+    return pipeline(
+        module.StableDiffusionPix2PixZeroPipeline,
+        pipe.scheduler.config,
         vae=pipe.vae,
+        unet=copy.deepcopy(pipe.unet),
         text_encoder=pipe.text_encoder,
         tokenizer=pipe.tokenizer,
-        unet=copy.deepcopy(pipe.unet),
-        scheduler=scheduler,
-        feature_extractor=None,
-        safety_checker=None,
-        inverse_scheduler=DDIMInverseScheduler.from_config(scheduler.config),
-        caption_generator=None,
-        caption_processor=None,
-        requires_safety_checker=False,
     )
-    peer.set_progress_bar_config(disable=True)
-    return peer
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -19,10 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from editor import Editor, Inversion, Regulariser
-from editor.cache import InversionCache, cache_folder
+from editor.cache import InversionCache
 from editor.errors import EditorError
 from editor.identity import file_stamps
 from library.fileformat import canonical_json
+from library.settings import cache_folder
 
 from .conftest import GOLDEN, Arrow, relative
 
@@ -331,7 +332,7 @@ def test_alone_never_takes_what_a_batch_made(editor: Editor, tmp_path: Path) -> 
 
 def test_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "edit-directions" / "inversions"
+    assert cache_folder("inversions") == tmp_path / "edit-directions" / "inversions"
     monkeypatch.setenv("DIRECTIONS_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine" / "inversions"
+    assert cache_folder("inversions") == tmp_path / "mine" / "inversions"
     assert not list(tmp_path.iterdir())

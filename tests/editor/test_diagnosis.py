@@ -19,6 +19,7 @@ from editor.diagnosis import (
     diagnose,
     direction_unstable,
     source_missing,
+    structure_lost,
     synonyms,
     unfamiliar_picture,
 )
@@ -69,6 +70,14 @@ def test_too_strong_an_edit_loses_the_structure() -> None:
     assert "its edges away from the cat agree to" in finding.message
     assert f"{EDGES_AWAY:g} of 1 expected" in finding.message
     assert "lower --strength below 4" in finding.remedy
+
+
+def test_a_sum_may_change_anything() -> None:
+    """Where a place is swapped as well, other edges are what was asked for."""
+    strong = inversion().edit(cat2dog(), 3.0, cross_attention_guidance=0.0, keep_background=0.0)
+    assert structure_lost(strong, inversion(), cat2dog()) is not None
+    parts = (SimpleNamespace(), SimpleNamespace())
+    assert structure_lost(strong, inversion(), SimpleNamespace(anchored=parts, source="cat")) is None
 
 
 def test_edges_do_not_mind_colours_or_size() -> None:

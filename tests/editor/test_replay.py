@@ -55,8 +55,8 @@ def test_again_is_the_same_to_the_last_byte(made: dict[str, Any]) -> None:
     assert "inversion found in the cache" in result.stderr and "note" not in result.stderr
     worked("--from", "out.json", "--no-cache", "-o", "third.png")
     for name in ("out-again.png", "third.png"):
-        assert pixels(name).tobytes() == pixels("out.png").tobytes()
-        assert told(read_record(name)) == told(made)
+        assert Path(name).read_bytes() == Path("out.png").read_bytes()
+    assert Path("third.json").read_bytes() == Path("out.json").read_bytes()
     failed(run("--from", "out.png"), "out-again.png exists", "--force")
     worked("--from", "out-again.png", "-o", "fourth.png")
     assert pixels("fourth.png").tobytes() == pixels("out.png").tobytes()

@@ -81,7 +81,7 @@ def sample_scene(seed: int, **fixed: object) -> Scene:
 
 def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene: the picture ``[64, 64, 3] uint8`` and the mask of its object ``[64, 64] bool``."""
-    canvas = _draw_background(scene)
+    canvas = draw_background(scene)
     layer = _draw_object(scene)
     canvas.paste(layer, (0, 0), layer)
     mask = np.asarray(layer.getchannel("A").reduce(2)) > 64
@@ -130,7 +130,7 @@ def _aspect(image: Image.Image) -> float:
 # ---------------------------------------------------------------------------------------------- backgrounds
 
 
-def _draw_background(scene: Scene) -> Image.Image:
+def draw_background(scene: Scene) -> Image.Image:
     rng = random.Random(f"background {scene.seed}")
     return _PAINTERS[scene.background](rng)
 
