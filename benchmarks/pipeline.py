@@ -11,94 +11,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peer import PEER, pipeline
+from benchmarks.processes import (
+    FULL,
+    MEBIBYTE,
+    QUICK,
+    build,
+    forget_peak,
+    in_own_process,
+    peak,
+    resident,
+    smooth_picture,
+)
 from benchmarks.report import Row, arguments, at_most, measured, report
 
 TIME_LIMIT, MEMORY_LIMIT, LATENTS_LIMIT = 0.55, 0.30, 1e-4
 #: Peak memory at four times the steps; the allocator alone moves it by a few percent.
 GROWTH_LIMIT = 1.05
-MEBIBYTE = 2**20
-
-FULL = {
-    "size": 256,
-    "tokens": 77,
-    "unet": {"sample_size": 64, "cross_attention_dim": 768},
-    "vae": {
-        "block_out_channels": (128, 256, 512, 512),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "layers_per_block": 2,
-    },
-}
-QUICK = {
-    "size": 64,
-    "tokens": 16,
-    "unet": {
-        "sample_size": 16,
-        "cross_attention_dim": 32,
-        "block_out_channels": (32, 64),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "layers_per_block": 1,
-    },
-    "vae": {
-        "block_out_channels": (32, 32, 32, 32),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-    },
-}
-
-
-SCHEDULER = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-
-
-def build(which: str, config: dict[str, Any]) -> Any:
-    """The pipeline, ours or the peer, on the same random weights."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(**config["unet"]).eval()
-    vae = AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **config["vae"]).eval()
-    if which == "ours":
-        from editor import StableDiffusionPix2PixZeroPipeline as kind
-    else:
-        kind = import_module(PEER).StableDiffusionPix2PixZeroPipeline
-    return pipeline(kind, SCHEDULER, vae=vae, unet=unet)
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak() -> int:
-    """The most that this process has held since `forget_peak`, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("this system does not report peak memory in /proc/self/status")
-
-
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def work(
@@ -114,9 +49,7 @@ def work(
     caption, source, target = (
         torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in range(3)
     )
-    size = config["size"]
-    image = torch.rand(1, 3, size // 8, size // 8, generator=torch.Generator().manual_seed(3))
-    image = torch.nn.functional.interpolate(image, size=(size, size), mode="bicubic").clamp(0, 1)
+    image = smooth_picture(config["size"])
     decoded: list[torch.Tensor] = []
     decode = pipe.vae.decode
 
@@ -151,12 +84,9 @@ def work(
 
 def run(which: str, options: argparse.Namespace, steps: int, latents_file: Path) -> dict[str, float]:
     """`work` in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.pipeline", "--worker", which, "--steps", str(steps)]
-    command += ["--threads", str(options.threads), "--latents", str(latents_file)]
-    command += ["--quick"] if options.quick else []
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    arguments = ["--worker", which, "--steps", str(steps), "--threads", str(options.threads)]
+    arguments += ["--latents", str(latents_file), *(["--quick"] if options.quick else [])]
+    return in_own_process("benchmarks.pipeline", arguments, options.threads)
 
 
 def compare(options: argparse.Namespace) -> list[Row]:

@@ -180,7 +180,7 @@ class Bench:
         from directions import discover
 
         direction = discover("cat", "dog", models="embedded", seed=0)
-        scenes = held_out(self.count(50), 8000, object="cat", accessory=None)
+        scenes = held_out(self.count(50), 9000, object="cat", accessory=None)
         arrays, masks = draw_scenes(scenes)
         pictures = [Image.fromarray(p) for p in arrays]
         verdicts: list[Verdict] = []

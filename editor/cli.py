@@ -10,9 +10,11 @@ import click
 from click.core import ParameterSource
 
 from editor.options import settings_options
+from editor.presets import PRESETS
 from editor.request import Request
 from library.console import (
     INTERRUPTED,
+    WITHHELD,
     emit_json,
     json_option,
     library_option,
@@ -23,12 +25,16 @@ from library.console import (
 
 if TYPE_CHECKING:
     from editor.cache import InversionCache
+    from editor.jobs import Looks
     from editor.plan import Task, Writing
     from editor.session import Editor
     from library.direction import Direction
     from library.store import Library
 
 __all__ = ["main"]
+
+#: What --auto chooses → the parameter that fixes it.
+AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,14 +82,18 @@ __all__ = ["main"]
 )
 @click.option("--size", type=click.IntRange(8), help="Shorter side in pixels [the model's own].")
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="Settings that go together; every option given beside it wins [the model set's own settings].",
+)
 @settings_options
 @click.option(
     "--batch",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Pictures and edits computed at a time: faster on a GPU, equal but for rounding.",
+    help="Pictures and edits computed at a time: equal but for rounding [the edits of one picture, as fit].",
 )
+@click.option("--plan", is_flag=True, help="Only say what would be made, and with how much memory.")
 @click.option(
     "--cache",
     "cache_path",
@@ -103,7 +113,21 @@ __all__ = ["main"]
     is_flag=True,
     help="Also write where each word of the caption looks, before and after the edit.",
 )
+@click.option(
+    "--auto",
+    is_flag=True,
+    help="Choose strength and guidance for each picture from a few short trial edits; the one that is given "
+    "stays.",
+)
 @click.option("--sheet", is_flag=True, help="Also write input, reconstruction and edit side by side.")
+@click.option(
+    "--evaluate",
+    is_flag=True,
+    help="Also measure each edit: what a judge sees before and after, and what stayed as it was.",
+)
+@click.option(
+    "--no-safety", is_flag=True, help="Write pictures that the models' safety checker would withhold too."
+)
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @library_option
 @json_option
@@ -119,20 +143,30 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
     edit-image --prompt "a cat on the grass" -d cat2dog
     edit-image --from photo-cat2dog.png --strength 0.7
     edit-image photo.png -d cat2dog --sweep strength=-1:1.5:6,guidance=0,0.05
+
+    Ends with 0 when all is done, 1 when something failed, 2 when it was called wrongly, 3 when the safety
+    checker withheld a picture, 130 after Ctrl-C.
     """
     request = requested(options)
     from editor.plan import Writing, planned
     from library.store import Library
 
     library = Library(library_path)
-    knobs = None
-    if options["sweep"]:
-        from editor.sweep import parse_sweep
-
-        knobs = parse_sweep(options["sweep"])
-    writing = Writing(options["output"], options["sheet"], options["force"], options["attention"], knobs)
+    writing = Writing(
+        options["output"], options["sheet"], options["force"], options["attention"], request.sweep
+    )
     tasks = planned(request, writing)
     check_directions(library, request.expressions)
+    if options["plan"]:
+        quiet()
+        from editor.preview import preview, preview_lines
+
+        plan = preview(request, tasks, writing, options["batch"], not options["no_safety"])
+        if as_json:
+            emit_json(plan)
+        else:
+            click.echo("\n".join(preview_lines(plan)))
+        return
     reports: list[dict[str, Any]] = []
     interrupted = False
     try:
@@ -145,6 +179,8 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
         emit_json(sorted(reports, key=lambda report: order.index(report["output"])))
     if interrupted:
         sys.exit(INTERRUPTED)
+    if any(report["withheld"] for report in reports):
+        sys.exit(WITHHELD)
 
 
 def requested(options: dict[str, Any]) -> Request:
@@ -157,8 +193,20 @@ def requested(options: dict[str, Any]) -> Request:
     }
     if given.get("images") and given.get("prompt"):
         raise click.UsageError("give pictures or --prompt, and not both")
+    if options["evaluate"] and options["sweep"]:
+        raise click.UsageError("--evaluate and --sweep exclude each other")
     if options["cache_path"] and options["no_cache"]:
         raise click.UsageError("--cache and --no-cache exclude each other")
+    if options["auto"]:
+        if options["sweep"]:
+            raise click.UsageError("--auto and --sweep exclude each other")
+        given["auto"] = tuple(knob for knob, name in AUTO.items() if name not in given)
+        if not given["auto"]:
+            raise click.UsageError("--auto has nothing to choose: --strength and --guidance are both given")
+    if options["sweep"]:
+        from editor.sweep import parse_sweep
+
+        given["sweep"] = parse_sweep(options["sweep"])
     if "record" in given:
         from editor.replay import repeated
 
@@ -190,11 +238,18 @@ def _run(
 ) -> None:
     """Load the models, make the edits, and tell of each; `reports` grows with every one saved."""
     quiet()
-    from editor.jobs import run
+    from editor.evaluation import evaluation_line
+    from editor.fitting import available, edits_each, fitted
+    from editor.jobs import plain_settings, run
+    from editor.preview import HALF, precision
     from editor.progress import Progress
     from editor.session import Editor
 
-    editor = Editor(request.models, device=request.device, cache=_cache(options))
+    dtype = precision(request, tasks, writing, options["batch"])
+    if dtype is not None:
+        say(f"note: {HALF}")
+    editor = Editor(request.models, device=request.device, dtype=dtype, cache=_cache(options))
+    looks = _looks(request, options, editor)
     directions = [directed(library, expression, editor) for expression in request.expressions]
     if request.recorded:
         from editor.replay import check_direction_unchanged, differences
@@ -203,19 +258,33 @@ def _run(
             check_direction_unchanged(directions[0], request.recorded)
         say_notes(differences(request.recorded, editor.device.type))
     edits = len(tasks) * len(directions)
-    with Progress(edits, (edits + len(request.images)) * request.steps) as progress:
+    steps = (edits + len(request.images)) * request.steps
+    if request.auto:
+        from editor.auto import most_steps
+
+        steps += edits * most_steps(request.steps)
+    with Progress(edits, steps) as progress:
 
         def finished(report: dict[str, Any]) -> None:
             reports.append(report)
             if not silent:
                 for finding in report["record"].get("findings", ()):
                     progress.print(f"warning: {finding['message']}; {finding['remedy']}")
+                if evaluation := report["record"].get("evaluation") if options["evaluate"] else None:
+                    progress.print(f"evaluated  {evaluation_line(evaluation)}", err=False)
                 for kind in ("sheet", "attention"):
                     if report[kind]:
                         progress.print(f"{kind}  {report[kind]}", err=False)
-                progress.print(f"saved  {report['output']}", err=False)
+                if not report["withheld"]:
+                    progress.print(f"saved  {report['output']}", err=False)
+            if report["withheld"]:
+                progress.print(withheld_line(report["output"]))
 
-        run(request, tasks, editor, directions, writing, progress, finished, options["batch"], silent)
+        settings, count = plain_settings(request, editor), edits_each(request, writing)
+        free = available(editor.device)
+        load = fitted(request, tasks, editor.models, settings, count, options["batch"], free)
+        run(request, tasks, editor, directions, writing, progress, finished, load, silent, looks)
+    say_notes(getattr(looks.evaluate, "notes", ()))
 
 
 def _cache(options: dict[str, Any]) -> InversionCache | None:
@@ -226,6 +295,34 @@ def _cache(options: dict[str, Any]) -> InversionCache | None:
         return None
     return InversionCache(
         options["cache_path"] or cache_folder("inversions"), tell=lambda line: say(f"note: {line}")
+    )
+
+
+def _looks(request: Request, options: dict[str, Any], editor: Editor) -> Looks:
+    """What looks at edits before they are written: the models' own checker, unless it is switched off, and a judge."""
+    from functools import partial
+
+    from editor.errors import ModelsUnavailable
+    from editor.evaluation import Evaluator
+    from editor.jobs import Looks
+    from editor.models import load_safety_checker
+    from editor.safety import OFF, safety_verdict
+
+    evaluate = Evaluator(editor) if options["evaluate"] else None
+    if options["no_safety"]:
+        return Looks(lambda pictures: OFF, evaluate)
+    try:
+        checker = load_safety_checker(request.models, editor.device)
+        return Looks(partial(safety_verdict, checker), evaluate)
+    except ModelsUnavailable as error:
+        raise ModelsUnavailable(f"{error}; or edit without the safety checker: --no-safety") from error
+
+
+def withheld_line(output: str) -> str:
+    """Why there is no picture, and what to do."""
+    return (
+        f"withheld: {output} is not written, the safety checker of the models flagged the edit; its record is "
+        "beside it as .json; try another --seed, --strength or direction, or switch the checker off: --no-safety"
     )
 
 

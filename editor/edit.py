@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from editor.attention import cross_attention
+from editor.convolution import small_map_products
 from editor.guidance import frozen
 from editor.lockstep import LockStep
 from editor.masks import ImplicitMask
@@ -71,14 +72,15 @@ def edit(
     implicit = None
     if settings.keep_background:
         implicit = ImplicitMask(settings.keep_background, len(sampler), free)
-    limit = settings.attention_resolution
+    positions = None if settings.attention_resolution is None else settings.attention_resolution**2
     drifts = []
-    with frozen(unet), cross_attention(unet, max_positions=None if limit is None else limit**2) as control:
+    with frozen(unet), small_map_products(unet), cross_attention(unet, max_positions=positions) as control:
         for i, timestep in enumerate(sampler.timesteps):
             known = None
             if settings.source_correction and trajectory is not None:
                 known = trajectory[len(sampler) - 1 - i].to(reference)
-            seen = run.reference_step(control, sampler, i, reference, known)
+            compared = implicit is not None and implicit.collects
+            seen = run.reference_step(control, sampler, i, reference, known, compared)
             reference = notify(on_step, "reference", i, timestep, seen.after)
             step = run.edit_step(control, follower, i, edits, seen)
             edits = step.after

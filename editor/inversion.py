@@ -15,6 +15,7 @@ from PIL import Image
 from editor.errors import EditorError
 
 if TYPE_CHECKING:
+    from editor.auto import Choice
     from editor.diagnosis import Finding
     from editor.session import Editor
     from editor.sweep import Sweep
@@ -67,6 +68,18 @@ class Inversion:
         given |= {knob: settings.pop(knob) for knob in KNOBS if knob in settings}
         knobs = {knob: values for knob, values in given.items() if values is not None}
         return sweep(self, direction, knobs or DEFAULT, **settings)
+
+    def auto(
+        self, direction: Any, strength: float | None = None, guidance: float | None = None, **settings: Any
+    ) -> Choice:
+        """Strength and guidance for this picture, from a few short trial edits; one that is given stays.
+
+        The choice says why, and `inversion.edit(direction, **choice.settings)` makes the edit. The other
+        `settings` are those of `Editor.edit`. See `editor.auto.choose`.
+        """
+        from editor.auto import choose
+
+        return choose(self, direction, strength, guidance, **settings)
 
     def autoencoded(self) -> Image.Image:
         """The picture through the autoencoder alone: the best that any reconstruction can be."""

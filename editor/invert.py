@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from editor.convolution import small_map_products
 from editor.guidance import frozen
 from editor.regularize import AutoCorrelation, Regulariser, draw_rolls, regularise
 from editor.schedule import Schedule
@@ -74,7 +75,7 @@ def invert(
 
     conditioning = conditioning.collapse() if guidance_scale > 1 else Conditioning(conditioning.prompt)
     path = [latents]
-    with frozen(unet):
+    with frozen(unet), small_map_products(unet):
         for i, timestep in enumerate(schedule.timesteps):
             latents = denoise(
                 unet,

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
 from editor.plan import Task, Writing
 from editor.progress import Progress, unbroken
-from editor.request import Recorded, Request
+from editor.request import Request
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from editor.auto import Choice
+    from editor.fitting import Load
     from editor.inversion import Edit, Inversion
     from editor.session import Editor
+    from editor.settings import EditSettings
     from library.direction import Direction
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What looks at edits before they are written; what it says is kept in their records.
+
+    safety: at all pictures that would be written; where it says flagged, they are not, and their record is.
+    evaluate: at an edit and the user's mask; see `editor.evaluation`.
+    """
+
+    safety: Callable[[Sequence[Any]], Mapping[str, Any] | None] | None = None
+    evaluate: Callable[[Edit, str | None], Mapping[str, Any]] | None = None
 
 
 def run(
@@ -28,20 +43,45 @@ def run(
     writing: Writing,
     progress: Progress,
     finished: Callable[[dict[str, Any]], None],
-    batch: int = 1,
+    load: Load | None = None,
     silent: bool = False,
+    looks: Looks | None = None,
 ) -> None:
     """Make and save every edit; `finished` is told of each as soon as its files are there.
 
-    Pictures of one size are inverted `batch` at a time, and as many edits are made at a time. In a
-    batch a picture comes out as it would alone but for rounding.
+    `load` says how many pictures of one size are inverted and edits made at a time (None: see
+    `editor.fitting.fitted`); where memory runs out all the same, it is halved once. What the UNet sees in one
+    call with others comes out as it would alone but for rounding.
     """
+    from editor.fitting import available, edits_each, fitted
     from editor.record import file_facts, save_picture
-    from editor.replay import direction_facts
+    from editor.replay import settled
+    from editor.room import Room, as_settings
+
+    looks = looks or Looks()
+    settings = plain_settings(request, editor)
+    if load is None:
+        count, free = edits_each(request, writing), available(editor.device)
+        load = fitted(request, tasks, editor.models, settings, count, None, free)
+    room = Room(load, settings, progress.print)
+
+    def edited(chunk: Sequence[Any]) -> list[tuple[Edit, int]]:
+        """The edits, and how many of them the UNet saw in one call."""
+        jobs = [(i, directions[place], choice) for (_, i, place), choice in chunk]
+        made = _edited(request, editor, jobs, progress, as_settings(room.load))
+        together = room.load.together(settings, len(chunk))
+        return [(edit, together) for edit in made]
+
+    def swept(jobs: Sequence[tuple[Inversion, Direction]]) -> list[tuple[Image.Image, Mapping[str, Any]]]:
+        rows, knobs = as_settings(room.load), writing.sweep or {}
+        return [_swept(request, inversion, along, knobs, looks, rows) for inversion, along in jobs]
+
+    def inverted(group: Sequence[Task]) -> list[Inversion]:
+        return _inverted(request, group, editor, progress, silent)
 
     mask = file_facts(request.mask) if request.mask is not None else None
-    for group in _groups(tasks, editor, request.size, batch):
-        inversions = _inverted(request, group, editor, progress, silent)
+    for group in _groups(tasks, editor, request.size, load.pictures):
+        inversions = room.pictures(group, inverted)
         wanted = [
             (task, inversion, place)
             for task, inversion in zip(group, inversions, strict=True)
@@ -49,22 +89,30 @@ def run(
         ]
         if writing.sweep is not None:
             for task, inversion, place in wanted:
-                sheet, record = _swept(request, inversion, directions[place], writing.sweep)
+                ((sheet, record),) = room.edits([(inversion, directions[place])], swept)
                 output = task.outputs[place]
+                about = {**_facts(request, editor), "mask": mask, "batch": 1, "input": task.picture}
+                about |= {"expression": request.expressions[place]}
+                record = settled(_directed(record, directions[place]) | about, request.recorded)
                 with unbroken():
-                    save_picture(sheet, output, record, writing.force)
-                    finished({"output": str(output), "sheet": None, "attention": None, "record": record})
+                    if flagged(record):
+                        finished(_withheld(record, output, writing))
+                    else:
+                        save_picture(sheet, output, record, writing.force)
+                        finished(_report(output, record))
                     progress.finished()
             continue
-        for chunk in _chunks(wanted, batch):
-            edits = _edited(request, editor, [(i, directions[place]) for _, i, place in chunk], progress)
-            about = {**_facts(request, editor), "mask": mask, "batch": len(chunk)}
-            for (task, inversion, place), edit in zip(chunk, edits, strict=True):
-                about |= {"input": task.picture, "expression": request.expressions[place]}
-                facts = direction_facts(directions[place])
-                record = {**edit.record, **about, "direction": {**edit.record["direction"], **facts}}
+        choices = [_chosen(request, *one, directions, progress, silent) for one in wanted]
+        for chunk in _alike(list(zip(wanted, choices, strict=True)), room.load.edits):
+            about = {**_facts(request, editor), "mask": mask}
+            edits = room.edits(chunk, edited)
+            for ((task, inversion, place), choice), (edit, together) in zip(chunk, edits, strict=True):
+                about |= {"batch": together, "input": task.picture, "expression": request.expressions[place]}
+                about |= {"auto": asdict(choice)} if choice else {}
+                record = _directed(edit.record, directions[place]) | about
                 with unbroken():
-                    finished(_saved(edit, record, task.outputs[place], inversion, writing, request.recorded))
+                    output = task.outputs[place]
+                    finished(_saved(edit, record, output, inversion, writing, request, looks))
                     progress.finished()
 
 
@@ -125,19 +173,91 @@ def _inverted(
     return inversions
 
 
+def _chosen(
+    request: Request,
+    task: Task,
+    inversion: Inversion,
+    place: int,
+    directions: Sequence[Direction],
+    progress: Progress,
+    silent: bool,
+) -> Choice | None:
+    """What --auto chooses for one edit, told; None where nothing is to be chosen."""
+    if not request.auto:
+        return None
+    from editor.auto import choose, most_steps
+
+    made = 0
+
+    def on_step(stage: str, i: int, timestep: float, latents: Any) -> None:
+        nonlocal made
+        made += 0 if stage == "reference" else len(latents)
+        progress.on_step(stage, i, timestep, latents)
+
+    settings = dict(request.settings)
+    try:
+        choice = choose(
+            inversion,
+            directions[place],
+            None if "strength" in request.auto else request.strength,
+            None if "guidance" in request.auto else settings.pop("cross_attention_guidance"),
+            negative_prompt=request.negative_prompt,
+            mask=request.mask,
+            on_step=on_step,
+            **settings,
+        )
+    except ValueError as error:
+        raise EditorError(str(error)) from error
+    progress.skip(most_steps(request.steps) - made)
+    if not silent:
+        progress.print(f"{task.path or request.prompt}, {request.expressions[place]}: {choice.reason}")
+    return choice
+
+
+def _alike(wanted: Sequence[tuple[Any, Choice | None]], size: int) -> Iterator[Sequence[Any]]:
+    """Edits of one guidance each, which a batch has in common, at most `size` together."""
+    by_guidance: dict[float | None, list[Any]] = {}
+    for one, choice in wanted:
+        by_guidance.setdefault(choice.guidance if choice else None, []).append((one, choice))
+    for alike in by_guidance.values():
+        yield from _chunks(alike, size)
+
+
 def _edited(
-    request: Request, editor: Editor, jobs: Sequence[tuple[Inversion, Direction]], progress: Progress
+    request: Request,
+    editor: Editor,
+    jobs: Sequence[tuple[Inversion, Direction, Choice | None]],
+    progress: Progress,
+    rows: Mapping[str, Any],
 ) -> list[Edit]:
+    """The edits of one batch, whose choices have one guidance, or are None; `rows` as of `as_settings`."""
+    first = jobs[0][2]
+    chosen = {} if first is None else {"cross_attention_guidance": first.guidance}
     try:
         return editor.edit_all(
-            [(inversion, direction, request.strength) for inversion, direction in jobs],
+            [(inv, along, c.strength if c else request.strength) for inv, along, c in jobs],
             negative_prompt=request.negative_prompt,
             mask=request.mask,
             on_step=progress.on_step,
-            **request.settings,
+            **{**request.settings, **rows, **chosen},
         )
     except ValueError as error:  # settings that do not fit the models or each other, which the loops explain
         raise EditorError(str(error)) from error
+
+
+def plain_settings(request: Request, editor: Editor) -> EditSettings:
+    """The request's settings over the model set's own; EditorError for what does not fit together."""
+    try:
+        return editor.settings(**request.settings)
+    except ValueError as error:
+        raise EditorError(str(error)) from error
+
+
+def _directed(record: Mapping[str, Any], direction: Direction) -> dict[str, Any]:
+    """The record with what finds the direction again."""
+    from editor.replay import direction_facts
+
+    return {**record, "direction": {**record["direction"], **direction_facts(direction)}}
 
 
 def _facts(request: Request, editor: Editor) -> dict[str, Any]:
@@ -150,6 +270,7 @@ def _facts(request: Request, editor: Editor) -> dict[str, Any]:
     local = name not in MODEL_SETS and Path(name).is_dir()
     return {
         "prompt": request.prompt,
+        "preset": request.preset,
         "models_folder": str(Path(name).absolute()) if local else None,
         "device": editor.device.type,
         "created": now(),
@@ -164,7 +285,8 @@ def _saved(
     output: Path,
     inversion: Inversion,
     writing: Writing,
-    recorded: Recorded | None,
+    request: Request,
+    looks: Looks,
 ) -> dict[str, Any]:
     """Write the picture, its record and, where asked for, the sheet; what there is to report."""
     from editor.pictures import attention_sheet
@@ -173,7 +295,13 @@ def _saved(
     from editor.sheets import contact_sheet
 
     findings = [asdict(finding) for finding in edit.findings]
-    record = settled({**record, "findings": findings}, recorded)
+    shown = [edit.image, edit.reconstruction] if writing.beside(output) else [edit.image]
+    verdict = looks.safety(shown) if looks.safety else None
+    record = settled({**record, "findings": findings, "safety": verdict}, request.recorded)
+    if flagged(record):
+        return _withheld(record, output, writing)
+    if looks.evaluate:
+        record = {**record, "evaluation": looks.evaluate(edit, request.mask)}
     save_picture(edit.image, output, record, writing.force)
     start = [("input", inversion.picture)] if inversion.picture else []
     last = (record["expression"], edit.image)
@@ -181,7 +309,7 @@ def _saved(
         "sheet": lambda: contact_sheet([[*start, ("reconstruction", edit.reconstruction), last]]),
         "attention": lambda: attention_sheet(inversion, edit),
     }
-    report: dict[str, Any] = {"output": str(output), "sheet": None, "attention": None, "record": record}
+    report = _report(output, record)
     for kind, path in writing.beside(output).items():
         picture = made[kind]()
         write_whole(path, lambda file, picture=picture: picture.save(file, "PNG"))
@@ -189,10 +317,46 @@ def _saved(
     return report
 
 
+def flagged(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of pictures that the safety checker flagged."""
+    return bool((record.get("safety") or {}).get("flagged"))
+
+
+def _withheld(record: Mapping[str, Any], output: Path, writing: Writing) -> dict[str, Any]:
+    """Write the record alone; a picture that it replaces is removed, so that the two do not disagree."""
+    from editor.record import check_free, save_record
+
+    for path in (output, output.with_suffix(".json"), *writing.beside(output).values()):
+        check_free(path, writing.force)
+        path.unlink(missing_ok=True)
+    save_record(output, record)
+    return _report(output, record)
+
+
+def _report(output: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to tell of a picture; `output` is where it lies unless it was withheld."""
+    withheld = flagged(record)
+    return {"output": str(output), "sheet": None, "attention": None, "withheld": withheld, "record": record}
+
+
 def _swept(
-    request: Request, inversion: Inversion, direction: Direction, knobs: Mapping[str, Sequence[float]]
+    request: Request,
+    inversion: Inversion,
+    direction: Direction,
+    knobs: Mapping[str, Sequence[float]],
+    looks: Looks,
+    rows: Mapping[str, Any],
 ) -> tuple[Image.Image, dict[str, Any]]:
     """The sheet of a sweep, and the record of its first edit with the values of all."""
-    shared = {"negative_prompt": request.negative_prompt, "mask": request.mask, **request.settings}
-    result = inversion.sweep(direction, **knobs, **shared)
-    return result.sheet(), {**result[0].record, "sweep": [dict(values) for values in result.values]}
+    from editor.sweep import sweep
+
+    shared = {"negative_prompt": request.negative_prompt, "mask": request.mask, **request.settings, **rows}
+    result = sweep(inversion, direction, knobs, request.strength, **shared)
+    shown = [result[0].reconstruction, *(edit.image for edit in result)]
+    verdict = looks.safety(shown) if looks.safety else None
+    # As pairs, because a record's keys are sorted, and the order of the knobs is that of the labels.
+    swept = {
+        "knobs": [[knob, list(of)] for knob, of in knobs.items()],
+        "values": [dict(one) for one in result.values],
+    }
+    return result.sheet(), {**result[0].record, "sweep": swept, "safety": verdict}

@@ -30,11 +30,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Step:
-    """The edits' next samples `[K, C, H, W]`, their drift `[K]`, and what the direction changed in the estimate."""
+    """The edits' next samples `[K, C, H, W]`, their drift `[K]`, and what the direction changed in the estimate.
+
+    The change is None where the reference's estimate is.
+    """
 
     after: torch.Tensor
     drift: torch.Tensor
-    change: torch.Tensor
+    change: torch.Tensor | None
 
 
 class LockStep:
@@ -66,9 +69,14 @@ class LockStep:
         i: int,
         sample: torch.Tensor,
         known: torch.Tensor | None = None,
+        compared: bool = True,
     ) -> Seen:
-        """Denoise the reference, or take it to `known`; in a guided step also its maps."""
-        if known is not None and self.settings.noise_correction and not self.settings.guides(i):
+        """Denoise the reference, or take it to `known`; in a guided step also its maps.
+
+        A known step that shows no maps, and whose estimate is not `compared` with the edits', is not evaluated.
+        """
+        compared = compared and not self.settings.noise_correction
+        if known is not None and not compared and not self.settings.guides(i):
             return Seen(sample, known, AttentionMaps({}))
         maps: dict[str, torch.Tensor] = {}
         estimates: list[Estimate] = []
@@ -119,8 +127,7 @@ class LockStep:
             # A deterministic jump is linear: the edit stays as far from the reference as its own change says.
             away = sampler.step(i, self.settings.guidance_scale * change, sample - seen.before[self.rows])
             return Step(seen.after[self.rows] + away, drift, change)
-        assert seen.estimate is not None, "only noise correction does without the reference's estimate"
-        change = estimate.combined - seen.estimate.combined[self.rows]
+        change = None if seen.estimate is None else estimate.combined - seen.estimate.combined[self.rows]
         return Step(sampler.step(i, estimate.combined, sample), drift, change)
 
     def _known_half(self, seen: Seen) -> torch.Tensor | None:
@@ -185,34 +192,50 @@ class LockStep:
         maps: AttentionMaps,
         targets: list[int],
     ) -> Guidance:
-        """`guidance_gradient`, in slices of at most `max_rows` rows."""
-        size = self.settings.max_rows or len(targets)
+        """`guidance_gradient`, in the calls of `_calls`."""
+        calls = self._calls(len(targets))
         parts = [
             guidance_gradient(
                 self.unet,
                 control,
-                inputs[k : k + size],
+                inputs[rows],
                 timestep,
-                embeds[k : k + size],
+                embeds[rows],
                 maps,
-                targets[k : k + size],
+                [targets[row] for row in rows],
                 self.halves,
                 self.unet_kwargs,
             )
-            for k in range(0, len(targets), size)
+            for rows in calls
         ]
         return Guidance(
-            torch.cat([part.gradient for part in parts]),
-            torch.cat([part.loss for part in parts]),
-            torch.cat([part.output for part in parts]),
+            _in_order(calls, [part.gradient for part in parts]),
+            _in_order(calls, [part.loss for part in parts]),
+            _in_order(calls, [part.output for part in parts]),
         )
 
     def _predict(self, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
-        """`predict`, in slices of at most `max_rows` rows."""
-        size = self.settings.max_rows or len(inputs)
-        return torch.cat(
-            [
-                predict(self.unet, inputs[k : k + size], timestep, embeds[k : k + size], self.unet_kwargs)
-                for k in range(0, len(inputs), size)
-            ]
-        )
+        """`predict`, in the calls of `_calls`."""
+        calls = self._calls(len(inputs))
+        parts = [predict(self.unet, inputs[rows], timestep, embeds[rows], self.unet_kwargs) for rows in calls]
+        return _in_order(calls, parts)
+
+    def _calls(self, count: int) -> list[list[int]]:
+        """The rows, of `count` with one half after the other, that the UNet evaluates together.
+
+        Whole edits, as many as `max_rows` allows: an edit that is evaluated by itself comes out the same
+        to the last bit, whatever is made beside it.
+        """
+        limit, edits = self.settings.max_rows or count, len(self.rows)
+        together = max(1, limit // self.halves)
+        calls: list[list[int]] = []
+        for k in range(0, edits, together):
+            rows = [half + e for half in range(0, count, edits) for e in range(k, min(k + together, edits))]
+            calls += [rows[j : j + limit] for j in range(0, len(rows), limit)]
+        return calls
+
+
+def _in_order(calls: list[list[int]], parts: list[torch.Tensor]) -> torch.Tensor:
+    """The results of `calls` as one tensor, row by row."""
+    order = [row for rows in calls for row in rows]
+    return torch.cat(parts)[sorted(range(len(order)), key=order.__getitem__)]

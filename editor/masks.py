@@ -30,13 +30,19 @@ class ImplicitMask:
         self._sum: torch.Tensor | None = None
         self._mask: torch.Tensor | None = None
 
-    def update(self, change: torch.Tensor) -> torch.Tensor:
-        """One more step's change `[K, C, h, w]`; the mask `[K, 1, h, w]` in [0, 1]."""
-        if self._mask is None or self._remaining > 0:
+    @property
+    def collects(self) -> bool:
+        """Whether the next step's change still counts."""
+        return self._mask is None or self._remaining > 0
+
+    def update(self, change: torch.Tensor | None) -> torch.Tensor:
+        """One more step's change `[K, C, h, w]`, None where it no longer counts; the mask `[K, 1, h, w]` in [0, 1]."""
+        if self.collects and change is not None:
             self._remaining -= 1
             size = avg_pool2d(change.abs().mean(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False)
             self._sum = size if self._sum is None else self._sum + size
             self._mask = self._made(self._sum)
+        assert self._mask is not None, "the first step's change always counts"
         return self._mask
 
     def _made(self, total: torch.Tensor) -> torch.Tensor:

@@ -73,6 +73,14 @@ class Captioner:
     processor: Any
 
 
+@dataclass(frozen=True)
+class SafetyChecker:
+    """The classifier of Stable Diffusion 1.x that flags pictures, and what makes its inputs of them."""
+
+    model: Any
+    extractor: Any
+
+
 def choose_device(device: str | torch.device | None = None) -> torch.device:
     """The asked device, else a GPU where there is one, else the CPU."""
     import torch
@@ -128,6 +136,29 @@ def load_captioner(location: str, device: Any = None) -> Captioner:
 
     model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
     return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
+
+
+def load_safety_checker(models: str | None = None, device: Any = None) -> SafetyChecker | None:
+    """The safety checker that a model set's `model_index.json` names, in float32; None where it names none."""
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessor
+
+    chosen = _resolved(models)
+    location, revision = str(chosen.diffusion), chosen.revision
+    index = _load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
+    if not (index.get("safety_checker") or [None])[0]:
+        return None
+    model = _load(
+        StableDiffusionSafetyChecker,
+        location,
+        subfolder="safety_checker",
+        revision=revision,
+        dtype=torch.float32,
+    )
+    extractor = _load(CLIPImageProcessor, location, subfolder="feature_extractor", revision=revision)
+    return SafetyChecker(model.to(choose_device(device)).eval(), extractor)
 
 
 def _resolved(models: Any) -> Any:

@@ -49,6 +49,7 @@ from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
 from editor.models import latent_factor
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from editor.regularize import Regulariser
+from editor.safety import run_checker
 from editor.samplers import inverse_twin, make_sampler, usable
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
@@ -259,8 +260,9 @@ class StableDiffusionPix2PixZeroPipeline(
         if self.safety_checker is None:
             return image, None
         pictures = self.image_processor.postprocess(image, output_type="pil")
-        clip = self.feature_extractor(pictures, return_tensors="pt").to(device)
-        image, flags = self.safety_checker(images=image, clip_input=clip.pixel_values.to(dtype))
+        image, flags = run_checker(
+            self.safety_checker, self.feature_extractor, pictures, image, device, dtype
+        )
         flagged = [k for k, flag in enumerate(flags) if flag]
         if flagged:
             logger.warning(

@@ -40,12 +40,22 @@ def save_picture(image: Image.Image, path: Path, record: Mapping[str, Any], forc
     image_format = picture_format(path)
     for file in (path, path.with_suffix(".json")):
         check_free(file, force)
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
     info = PngInfo()
-    info.add_itxt(RECORD_KEY, text)
+    info.add_itxt(RECORD_KEY, record_text(record))
     options = {"pnginfo": info} if image_format == "PNG" else {}
     write_whole(path, lambda f: image.save(f, image_format, **options))
-    write_whole(path.with_suffix(".json"), lambda f: f.write((text + "\n").encode()))
+    save_record(path, record)
+
+
+def save_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write ``record`` as the .json beside ``path``, whole or not at all."""
+    text = record_text(record) + "\n"
+    write_whole(path.with_suffix(".json"), lambda f: f.write(text.encode()))
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """A record as it stands in files."""
+    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
 
 
 def picture_format(path: Path) -> str:

@@ -53,6 +53,10 @@ def repeated(file: str, given: Mapping[str, Any]) -> Request:
         request = replace(request, expressions=(record["expression"],), pinned=False)
     if "expressions" in given:
         request = replace(request, pinned=False, stem=None)
+    if "guidance" in given.get("auto", ()):  # chosen anew, from the model set's own on
+        kept = {k: v for k, v in request.settings.items() if k != "cross_attention_guidance"}
+        request = replace(request, settings=kept)
+    request = _swept(request, given)
     if "images" in given or "prompt" in given:
         request = replace(_elsewhere(request, picture, given), stem=None)
     elif picture:
@@ -83,12 +87,28 @@ def _request(file: str, record: Mapping[str, Any]) -> Request:
         device="cpu" if record["device"] == "cpu" else None,
         size=inversion["size"] if real else tuple(record["size"]),
         sample=inversion["sample"] if real else True,
+        sweep=dict(record["sweep"]["knobs"]) if record.get("sweep") else None,
         settings=settings,
         regulariser=inversion["regulariser"] if real else {},
+        preset=record.get("preset"),
         stem=f"{Path(file).stem}-again",
         recorded=Recorded(file, record),
         pinned=True,
     )
+
+
+def _swept(request: Request, given: Mapping[str, Any]) -> Request:
+    """The request with the sweep that is given, or the recorded one less the knobs that are given a value.
+
+    What is swept is no longer a setting, neither is what the recorded sweep began with.
+    """
+    from editor.sweep import KNOBS
+
+    recorded = request.sweep or {}
+    knobs = given.get("sweep") or {k: v for k, v in recorded.items() if (KNOBS[k] or k) not in given}
+    swept = {KNOBS[knob] for knob in (*recorded, *knobs)}
+    settings = {k: v for k, v in request.settings.items() if k not in swept}
+    return replace(request, sweep=knobs or None, settings=settings)
 
 
 def _elsewhere(request: Request, picture: Mapping[str, str] | None, given: Mapping[str, Any]) -> Request:
@@ -149,9 +169,13 @@ def settled(record: dict[str, Any], recorded: Recorded | None) -> Mapping[str, A
     return recorded.record if same else record
 
 
+#: What of a record does not tell one picture from another.
+OWN = ("seconds", "created", "expression", "evaluation", "auto")
+
+
 def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record without what every run has of its own."""
-    kept = {k: v for k, v in record.items() if k not in ("seconds", "created", "expression")}
+    """The record without what every run has of its own, what was only measured, and how settings were chosen."""
+    kept = {k: v for k, v in record.items() if k not in OWN}
     for key, own in (("inversion", ("seconds", "cached")), ("input", ("given",)), ("mask", ("given",))):
         if isinstance(kept.get(key), dict):
             kept[key] = {k: v for k, v in kept[key].items() if k not in own}

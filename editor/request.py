@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from editor.errors import EditorError
+from editor.presets import preset_options
 from editor.settings import EditSettings
 
 #: The fields of `EditSettings` that a request can change one by one; the steps are the inversion's.
@@ -34,9 +35,10 @@ class Request:
     """Pictures, or a prompt, and the directions to edit each of them along.
 
     size: as in `Editor.invert` for pictures, in `Editor.imagine` for a prompt ("native" is then the model's own
-    too). settings, regulariser: only what differs from the model set's own. stem: the output's name where
-    it is not made from picture and direction. recorded: what is repeated; with `pinned`, the direction must
-    still be the recorded one.
+    too). settings, regulariser: only what differs from the model set's own; preset: the bundle that they came
+    from. auto: what trial edits choose: "strength", "guidance", both or neither. sweep: knobs and their values,
+    of which one sheet is made in place of an edit. stem: the output's name where it is not made from picture and
+    direction. recorded: what is repeated; with `pinned`, the direction must still be the recorded one.
     """
 
     images: tuple[str, ...] = ()
@@ -53,14 +55,26 @@ class Request:
     device: str | None = None
     size: Any = "native"
     sample: bool = True
+    sweep: Mapping[str, Sequence[float]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     regulariser: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    auto: tuple[str, ...] = ()
     stem: str | None = None
     recorded: Recorded | None = None
     pinned: bool = False
 
     def changed(self, given: Mapping[str, Any]) -> Request:
-        """With the options given in place of its own values; EditorError for a setting out of its range."""
+        """With the options given in place of its own values; EditorError for a setting out of its range.
+
+        A preset replaces all settings of edit and inversion, and the options given beside it win over its own.
+        """
+        if given.get("preset"):
+            bare = replace(self, settings={}, regulariser={})
+            return bare._changed({**preset_options(given["preset"]), **given})
+        return self._changed(given)
+
+    def _changed(self, given: Mapping[str, Any]) -> Request:
         own = {f.name for f in fields(self)}
         settings = {**self.settings, **{k: v for k, v in given.items() if k in SETTINGS}}
         try:

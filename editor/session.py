@@ -21,8 +21,10 @@ from editor.inversion import Edit, Inversion, check_alike, trajectories
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
 from editor.models import Captioner, Models, load_captioner, load_models
-from editor.placement import place
+from editor.placement import place, settled
+from editor.presets import preset_options, preset_settings
 from editor.regularize import Regulariser
+from editor.request import REGULARISER
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.spaces import described
@@ -68,8 +70,11 @@ class Editor:
     def _models_facts(self) -> dict[str, Any]:
         return models_facts(self.models, self._as_their_files)
 
-    def settings(self, **changes: Any) -> EditSettings:
-        """The model set's own defaults with the given changes; TypeError names an unknown one."""
+    def settings(self, preset: str | None = None, **changes: Any) -> EditSettings:
+        """The model set's own defaults, a preset over them, and the given changes over both.
+
+        TypeError names an unknown setting, EditorError an unknown preset; see `editor.presets`.
+        """
         known = {f.name for f in fields(EditSettings)}
         unknown = sorted(set(changes) - known)
         if unknown:
@@ -77,13 +82,16 @@ class Editor:
         defaults = {k: v for k, v in self.models.defaults.items() if k in known}
         if self.models.scheduler_config.get("prediction_type") == "v_prediction":
             defaults.setdefault("guidance_limit", VELOCITY_GUIDANCE_LIMIT)
-        return EditSettings(**{**defaults, **changes})
+        chosen = {} if preset is None else preset_settings(preset)
+        return EditSettings(**{**defaults, **chosen, **changes})
 
-    def regulariser(self, **changes: Any) -> Regulariser:
-        """The model set's own regularisation of inversions with the given changes."""
+    def regulariser(self, preset: str | None = None, **changes: Any) -> Regulariser:
+        """The model set's own regularisation of inversions, a preset's over it, the given changes over both."""
         known = {f.name for f in fields(Regulariser)}
         defaults = {k: v for k, v in self.models.regulariser.items() if k in known}
-        return Regulariser(**{**defaults, **changes})
+        options = {} if preset is None else preset_options(preset)
+        chosen = {REGULARISER[k]: v for k, v in options.items() if k in REGULARISER}
+        return Regulariser(**{**defaults, **chosen, **changes})
 
     def caption(self, image: Any, prefix: str | None = None, max_new_tokens: int = 40) -> str:
         """What the captioner says the picture shows; `prefix` begins the caption. Always the same answer."""
@@ -315,7 +323,7 @@ class Editor:
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> Edit:
-        """Edit an inverted picture along a direction; `settings` are those of `EditSettings`.
+        """Edit an inverted picture along a direction; `settings` are those of `EditSettings`, and `preset`.
 
         `negative_prompt` None is the inversion's own: the caption for a real picture, "" for a synthetic
         one. `mask` is a picture of any size whose white may change. Raises EncoderMismatch for a
@@ -336,23 +344,44 @@ class Editor:
         negative_prompt: str | None = None,
         mask: Any = None,
         on_step: OnStep | None = None,
+        preset: str | None = None,
         **settings: Any,
     ) -> list[Edit]:
         """Several edits in one batch: (inversion, direction, strength) each, as each would be alone.
 
         Every inversion's reference pass is made once, whatever the number of its edits. The inversions
-        must have the same number of steps and the same size.
+        must have the same number of steps and the same size. `preset` names settings of `editor.presets`,
+        over which those given win; the steps stay the inversions'.
         """
+        inversions = [job[0] for job in jobs]
+        check_alike(inversions)
+        asked = self.settings(preset, **{**settings, "steps": inversions[0].steps})
+        if all(inversion.latents is None for inversion in inversions):
+            asked = replace(asked, source_correction=False)  # what was made from noise is its own original
+        each = [settled(asked, self.models, along, inversion) for inversion, along, _ in jobs]
+        edits: dict[int, Edit] = {}
+        for alike in dict.fromkeys(each):
+            places = [k for k, chosen in enumerate(each) if chosen == alike]
+            made = self._edit_alike([jobs[k] for k in places], alike, negative_prompt, mask, on_step)
+            edits.update(zip(places, made, strict=True))
+        about = {"preset": preset, "settings": asdict(asked)}
+        return [replace(edits[k], record={**edits[k].record, **about}) for k in range(len(jobs))]
+
+    def _edit_alike(
+        self,
+        jobs: Sequence[tuple[Inversion, Any, float]],
+        settings: EditSettings,
+        negative_prompt: str | None,
+        mask: Any,
+        on_step: OnStep | None,
+    ) -> list[Edit]:
+        """`edit_all` of jobs that have the same settings, which are decided."""
         begin = time.perf_counter()
         inversions = list({id(job[0]): job[0] for job in jobs}.values())
         sources = [next(i for i, known in enumerate(inversions) if known is job[0]) for job in jobs]
-        check_alike(inversions)
         first = inversions[0]
-        chosen = self.settings(**{**settings, "steps": first.steps})
-        if all(inversion.latents is None for inversion in inversions):
-            chosen = replace(chosen, source_correction=False)  # what was made from noise is its own original
         placed = [
-            place(self.models, direction, inversion.caption, inversion.embeds[0], chosen.placement)
+            place(self.models, direction, inversion.caption, inversion.embeds[0], settings.placement)
             for inversion, direction, _ in jobs
         ]
         negatives = [
@@ -367,7 +396,7 @@ class Editor:
             ]
         )
         trajectory = None
-        if chosen.source_correction:
+        if settings.source_correction:
             trajectory = trajectories(inversions).to(device)
         result = edit(
             self.models.unet,
@@ -375,7 +404,7 @@ class Editor:
             Conditioning(prompt, self._negatives(negatives, inversions, prompt)),
             edited,
             Schedule.from_config(self.models.scheduler_config, first.steps),
-            chosen,
+            settings,
             sources=sources,
             trajectory=trajectory,
             free=[
@@ -384,9 +413,12 @@ class Editor:
             mask=None if mask is None else latent_mask(mask, first.size, self.models.factor),
             on_step=on_step,
         )
-        seconds = round(time.perf_counter() - begin, 3)
+        common = {
+            "guidance_scale": settings.guidance_scale,
+            "seconds": round(time.perf_counter() - begin, 3),
+        }
         placements: list[str] = [placement for _, placement in placed]
-        return self._edits(jobs, sources, inversions, result, negatives, placements, chosen, seconds)
+        return self._edits(jobs, sources, inversions, result, negatives, placements, common)
 
     def _negatives(
         self, negatives: list[str], inversions: list[Inversion], prompt: torch.Tensor
@@ -406,8 +438,7 @@ class Editor:
         result: Edited,
         negatives: list[str],
         placements: list[str],
-        settings: EditSettings,
-        seconds: float,
+        common: dict[str, Any],
     ) -> list[Edit]:
         size = inversions[0].size
         references, images = self.decode(result.reference, size), self.decode(result.edits, size)
@@ -427,8 +458,7 @@ class Editor:
                     "direction": described(direction),
                     "placement": placements[k],
                     "strength": strength,
-                    "settings": asdict(settings),
-                    "seconds": seconds,
+                    **common,
                 },
                 latents=result.edits[k : k + 1].cpu(),
                 drift=tuple(result.drift[:, k].tolist()),

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 VELOCITY_GUIDANCE_LIMIT = 0.1
 
 #: Where a direction is added to a caption's embedding; see `editor.placement`.
-Placement = Literal["mean", "anchored"]
+Placement = Literal["mean", "anchored", "auto"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class EditSettings:
     guidance_scale: classifier-free guidance, off at 1 and below.
     cross_attention_guidance: λ, how far each step follows the gradient of the maps' drift. 0 is off.
 
-    placement: where the direction is added: "mean", at every token alike, or "anchored", from the concept's on.
+    placement: where the direction is added: "mean", at every token alike, "anchored", from the concept's on, or
+        "auto", whichever carries the change, at half of the guidance scale where that is "anchored".
     guidance_until: the part of the steps, from the first on, in which maps are followed; in (0, 1].
     conditional_only: guide by the prompt's half alone; both halves then move together.
     attention_resolution: follow only maps of at most this number of rows × columns squared; None is all.

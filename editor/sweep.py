@@ -99,12 +99,15 @@ class Sweep:
         return png_bytes(self.sheet())
 
 
-def sweep(inversion: Inversion, direction: Any, knobs: Mapping[str, Any], **settings: Any) -> Sweep:
+def sweep(
+    inversion: Inversion, direction: Any, knobs: Mapping[str, Any], strength: float = 1.0, **settings: Any
+) -> Sweep:
     """Edit along `direction` with every combination of the knobs' values; see `Inversion.sweep`.
 
     Strength goes across the sheet where it is swept, else the last knob; the others go down. Edits that
-    differ in strength alone share one batch, and its reference pass. `settings` are those of `Editor.edit`,
-    the same for every edit. Raises EditorError for values that are no settings, before any edit is made.
+    differ in strength alone share one batch, and its reference pass. `strength`, where it is not swept, and
+    `settings`, those of `Editor.edit`, are the same for every edit. Raises EditorError for values that are no
+    settings, before any edit is made.
     """
     values = checked(knobs)
     across = "strength" if "strength" in values else list(values)[-1]
@@ -128,7 +131,7 @@ def sweep(inversion: Inversion, direction: Any, knobs: Mapping[str, Any], **sett
         raise EditorError(str(error)) from error
     edits: dict[int, Edit] = {}
     for key, places in batches.items():
-        jobs = [(inversion, direction, points[place].get("strength", 1.0)) for place in places]
+        jobs = [(inversion, direction, points[place].get("strength", strength)) for place in places]
         changes: dict[str, Any] = {**settings, **dict(key)}
         edits.update(zip(places, editor.edit_all(jobs, **changes), strict=True))
     return Sweep(tuple(edits[k] for k in range(len(points))), tuple(points), len(values[across]))

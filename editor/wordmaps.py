@@ -53,7 +53,7 @@ def word_maps(
         for k in range(count):
             i = int((k + 0.5) * inversion.steps / count)
             level = schedule.levels[i][0]
-            noisy = level**0.5 * latents + (1 - level) ** 0.5 * _noise(inversion, i, level)
+            noisy = level**0.5 * latents + (1 - level) ** 0.5 * noise_at(inversion, i, level)
             seen: dict[str, torch.Tensor] = {}
             with control.record(seen):
                 predict(unet, noisy.to(device), schedule.timesteps[i], embeds.to(device))
@@ -63,16 +63,26 @@ def word_maps(
 
 def before_and_after(inversion: Inversion, edit: Edit, levels: int = LEVELS) -> torch.Tensor:
     """`word_maps` of the picture under its caption and of the edit under its own, `[2, tokens, h, w]`."""
+    latents, embeds = latents_of(inversion, edit), conditionings(inversion, edit)
+    return word_maps(inversion, torch.cat([latents, edit.latents]), embeds, levels)
+
+
+def conditionings(inversion: Inversion, edit: Edit) -> torch.Tensor:
+    """The embeddings of the caption and of the edit, `[2, tokens, dim]`."""
     if edit.direction is None:
         raise EditorError("this edit does not know its direction; make it again with Inversion.edit")
-    models, placement = inversion._editor().models, edit.record["settings"]["placement"]
+    models, placement = inversion._editor().models, edit.record["placement"]
     offset, _ = place(models, edit.direction, inversion.caption, inversion.embeds[0], placement)
-    embeds = torch.cat([inversion.embeds, inversion.embeds + edit.record["strength"] * offset])
-    latents = inversion.latents
-    if latents is None:  # a synthetic picture is encoded again
-        pixels = pad_to_multiple(to_pixels([edit.reconstruction]), models.factor)
-        latents = encode_pixels(models.vae, pixels, sample=False).cpu()
-    return word_maps(inversion, torch.cat([latents, edit.latents]), embeds, levels)
+    return torch.cat([inversion.embeds, inversion.embeds + edit.record["strength"] * offset])
+
+
+def latents_of(inversion: Inversion, edit: Edit) -> torch.Tensor:
+    """The latents of the picture that was edited, `[1, C, h, w]`; a synthetic one is encoded again."""
+    if inversion.latents is not None:
+        return inversion.latents
+    models = inversion._editor().models
+    pixels = pad_to_multiple(to_pixels([edit.reconstruction]), models.factor)
+    return encode_pixels(models.vae, pixels, sample=False).cpu()
 
 
 def caption_words(caption: str, tokenizer: Any) -> list[Word]:
@@ -137,7 +147,7 @@ def away_from(inversion: Inversion, edit: Edit, concept: str) -> NDArray[np.bool
     return values < np.quantile(values, AWAY)
 
 
-def _noise(inversion: Inversion, i: int, level: float) -> torch.Tensor:
+def noise_at(inversion: Inversion, i: int, level: float) -> torch.Tensor:
     """The noise `[1, C, h, w]` in the inversion's sample before step i, at the noise level `level` (ᾱ).
 
     Without a trajectory it is the noise that the inversion ends in.

@@ -7,9 +7,11 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from library.index import discard, open_indexes
+from library.index_evaluations import checked_evaluation, columns, joins
 from library.layer import Layer
 from library.rows import COLUMNS, IndexDamaged, checked_row
 
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["SORTS", "Entry", "Page", "Query", "catalog", "select"]
 
-SORTS = ("name", "created", "quality", "encoder", "size")
+SORTS = ("name", "created", "quality", "success", "encoder", "size")
+FIGURES = ("quality", "success")  # which a version may lack
+MEASURED = 3  # columns of a measurement
+REPEATED = ("encoder", "author", "models", "created", "evaluated")  # 100,000 rows share a few of each
 ROW = ", ".join(f"e.{column}" for column in (*COLUMNS, "crc"))
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version as the catalog shows it. `library` is the folder that it lies in."""
+    """One version as the catalog shows it. `library` is the folder that it lies in.
+
+    success: the share of edits that showed the target when it was last measured, at the UTC time `evaluated`.
+    """
 
     name: str
     version: int
@@ -44,6 +52,8 @@ class Entry:
     tokens: int
     dim: int
     size: int
+    success: float | None
+    evaluated: str
     library: str
 
     @property
@@ -140,28 +150,32 @@ def _select(
     connection: sqlite3.Connection, layers: list[Layer], query: Query, limit: int, match: str = ""
 ) -> list[Entry]:
     """Entries from all layers in the order asked for; at most `limit` of them unless that is negative."""
-    down = query.reverse != (query.sort in ("created", "quality", "size"))
-    order = (
-        f"e.{query.sort} {'DESC' if down else 'ASC'} {'NULLS LAST, ' if query.sort == 'quality' else ', '}"
-    )
-    order = order.replace(" ,", ",") + "e.name, e.encoder, e.version DESC"
+    down = query.reverse != (query.sort in ("created", *FIGURES, "size"))
+    column = "measured_success" if query.sort == "success" else f"e.{query.sort}"
+    order = f"{column} {'DESC' if down else 'ASC'}{' NULLS LAST' if query.sort in FIGURES else ''}"
+    order += ", e.name, e.encoder, e.version DESC"
     if query.sort == "name":
         order = f"e.name {'DESC' if down else 'ASC'}, e.encoder, e.version DESC"
         if match and not query.reverse:
             order = "w.rowid"  # much the same order, and no sorting of thousands of matches for one page
     entries: list[Entry] = []
+    measured = joins(connection, len(layers))
     for number, layer in enumerate(layers):
         conditions, values = _conditions(number, len(layers), query)
         table = f"l{number}.entry e"
         if match:
             table = f"l{number}.words w CROSS JOIN {table} ON e.id = w.rowid"
             conditions, values = ["w.words MATCH ?", *conditions], [match, *values]
-        statement = f"SELECT {ROW} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        statement = (
+            f"SELECT {ROW}, {columns(len(measured))} FROM {' '.join([table, *measured])} "
+            f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
+        )
         entries += [_entry(row, layer) for row in connection.execute(statement, (*values, limit))]
     if len(layers) > 1:
         entries.sort(key=lambda e: (e.name, e.encoder, -e.version))
-        if query.sort == "quality":
-            entries.sort(key=lambda e: (e.quality is None, (e.quality or 0) * (-1 if down else 1)))
+        if query.sort in FIGURES:
+            figure = attrgetter(query.sort)
+            entries.sort(key=lambda e: (figure(e) is None, (figure(e) or 0) * (-1 if down else 1)))
         else:
             entries.sort(key=lambda e: getattr(e, query.sort), reverse=down)
     return entries
@@ -202,11 +216,12 @@ def _conditions(number: int, layers: int, query: Query) -> tuple[list[str], list
 
 
 def _entry(row: tuple[Any, ...], layer: Layer) -> Entry:
-    values = checked_row(row)
-    del values["fault"]
+    values = checked_row(row[:-MEASURED])
+    values["success"], values["evaluated"] = checked_evaluation(values, row[-MEASURED:])
+    del values["fault"], values["digest"]
     for key in ("tags", "aliases", "parents"):
         values[key] = () if values[key] in ("[]", None) else tuple(json.loads(values[key]))
-    for key in ("encoder", "author", "models", "created"):  # a hundred thousand rows share a few of them
+    for key in REPEATED:
         values[key] = sys.intern(values[key])
     return Entry(**values, library=sys.intern(str(layer.folder)))
 
@@ -216,14 +231,16 @@ def catalog(library: Library) -> pd.DataFrame:
 
     Columns: the fields of `Entry` in their order. name, source, target, encoder, author, models, library:
     str; version, captions, tokens, dim, size (bytes): int64; quality: float64, NaN where none was
-    recorded; tags, aliases, parents: lists of str; created: datetime64, UTC. Damaged files are not rows:
-    `library.verify()` names them.
+    recorded; success: float64, the share of edits that showed the target when it was last measured, NaN
+    where it never was, and evaluated: when, datetime64, UTC, or NaT; tags, aliases, parents: lists of str;
+    created: datetime64, UTC. Damaged files are not rows: `library.verify()` names them.
     """
     import pandas as pd
 
     entries = select(library, Query(all_versions=True)).entries
     frame = pd.DataFrame([entry.as_dict() for entry in entries], columns=[f.name for f in fields(Entry)])
     integers = dict.fromkeys(("version", "captions", "tokens", "dim", "size"), "int64")
-    frame = frame.astype({**integers, "quality": "float64"})
-    frame["created"] = pd.to_datetime(frame["created"], utc=True, errors="coerce", format="ISO8601")
+    frame = frame.astype({**integers, **dict.fromkeys(FIGURES, "float64")})
+    for column in ("created", "evaluated"):
+        frame[column] = pd.to_datetime(frame[column], utc=True, errors="coerce", format="ISO8601")
     return frame.sort_values(["name", "encoder", "version"], ignore_index=True)

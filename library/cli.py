@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
@@ -14,7 +15,25 @@ from library.tables import format_option
 __all__ = ["main"]
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+#: Commands of the packages above, which this one may not import: where each is, looked up when it is asked for.
+ABOVE = {"evaluate": "editor.evaluate_cli"}
+
+
+class Commands(click.Group):
+    """The commands of this package, and those of the packages above."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *ABOVE])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in ABOVE:
+            return getattr(import_module(ABOVE[name]), name)
+        return super().get_command(context, name)
+
+
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @browse.listing_options
 @format_option
 @json_option

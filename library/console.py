@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+# How a command ends: 0 done, 1 failed, 2 wrongly called (click's own), and
+WITHHELD = 3  # done, but for pictures that the safety checker flagged
 INTERRUPTED = 130  # what shells report for SIGINT
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

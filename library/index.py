@@ -18,14 +18,15 @@ from typing import Any
 
 from library.errors import DamagedFile
 from library.fileformat import read_header
-from library.layer import VERSION_FILE, Layer, VersionPath
+from library.index_evaluations import TABLE, bring_up_evaluations
+from library.layer import EVALUATION_FILE, VERSION_FILE, Layer, VersionPath
 from library.records import check_place
 from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, to_json
 
 __all__ = ["INDEX_FILE", "discard", "open_indexes"]
 
 INDEX_FILE = ".index.sqlite"
-SCHEMA = 1  # raise it when the tables below change: an index of another schema is thrown away
+SCHEMA = 2  # raise it when the tables below change: an index of another schema is thrown away
 WAIT = 60.0  # seconds for another process that is filling the index
 RECENT = 2_000_000_000  # ns: a folder changed so lately may change again within one tick of its clock
 UNSURE = -1
@@ -46,6 +47,7 @@ CREATE INDEX {{s}}.entry_head ON entry(name, encoder, version) WHERE head;
 CREATE INDEX {{s}}.entry_created ON entry(created, name) WHERE head;
 CREATE INDEX {{s}}.entry_name ON entry(name, encoder, version);
 CREATE INDEX {{s}}.entry_fault ON entry(fault) WHERE fault IS NOT NULL;
+{TABLE.format(s="{s}").strip()}
 CREATE VIRTUAL TABLE {{s}}.words USING fts5(title, captions, content='', detail=column);
 PRAGMA {{s}}.user_version={SCHEMA};
 """
@@ -205,6 +207,7 @@ def _settled(mtime: int, recent: int) -> int:
 
 def _forget_leaf(connection: sqlite3.Connection, schema: str, leaf: int) -> None:
     connection.execute(f"DELETE FROM {schema}.entry WHERE leaf=?", (leaf,))
+    connection.execute(f"DELETE FROM {schema}.evaluation WHERE leaf=?", (leaf,))
     connection.execute(f"DELETE FROM {schema}.leaf WHERE id=?", (leaf,))
 
 
@@ -218,18 +221,19 @@ def _bring_up_leaf(
 ) -> None:
     folder = layer.leaf(name, encoder)
     recent = time.time_ns() - RECENT
+    found: dict[int, os.stat_result] = {}
+    measured: dict[int, os.stat_result] = {}
     try:
         mtime = folder.stat().st_mtime_ns
         if known and known[1] == mtime:
             return
         with os.scandir(folder) as entries:
-            found = {
-                int(match.group(1)): entry.stat(follow_symlinks=False)
-                for entry in entries
-                if (match := VERSION_FILE.fullmatch(entry.name)) and int(match.group(1))
-            }
+            for entry in entries:
+                for files, pattern in ((found, VERSION_FILE), (measured, EVALUATION_FILE)):
+                    if (match := pattern.fullmatch(entry.name)) and int(match.group(1)):
+                        files[int(match.group(1))] = entry.stat(follow_symlinks=False)
     except OSError:
-        found, mtime = {}, UNSURE
+        found, measured, mtime = {}, {}, UNSURE
     remembered = _settled(mtime, recent)
     if known:
         leaf = known[0]
@@ -237,6 +241,7 @@ def _bring_up_leaf(
     else:
         insert = f"INSERT INTO {schema}.leaf(name, encoder, mtime) VALUES (?, ?, ?)"
         leaf = int(connection.execute(insert, (name, encoder, remembered)).lastrowid or 0)
+    bring_up_evaluations(connection, schema, layer, (name, encoder), leaf, measured)
     labels = Labels(layer, name, encoder)
     rows = connection.execute(
         f"SELECT version, id, stamp, tags, aliases, recorded FROM {schema}.entry WHERE leaf=?", (leaf,)

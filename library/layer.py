@@ -19,6 +19,7 @@ from library.publish import TEMPORARY_PREFIX, make_folder, replace_file, storage
 __all__ = ["Layer", "VersionPath"]
 
 VERSION_FILE = re.compile(r"v(\d{4}|[1-9]\d{4,8})\.safetensors", re.ASCII)
+EVALUATION_FILE = re.compile(r"v(\d{4}|[1-9]\d{4,8})\.evaluation\.json", re.ASCII)
 RETIRED_FILE = re.compile(r"v(\d{4}|[1-9]\d{4,8})\.removed", re.ASCII)
 GUARD_PATIENCE = 10.0  # seconds that another process may hold a side file before it is taken for dead
 
@@ -55,12 +56,24 @@ class Layer:
         """An empty file that keeps the number of a removed version from being used again."""
         return self.leaf(name, encoder) / f"v{version:04d}.removed"
 
+    def evaluation_path(self, name: str, encoder: str, version: int) -> Path:
+        """The last measurement of a version, which may lie in another layer."""
+        return self.leaf(name, encoder) / f"v{version:04d}.evaluation.json"
+
+    def evaluations(self, name: str, encoder: str) -> list[int]:
+        """The versions of which there is a measurement here."""
+        return sorted(_numbers(self.leaf(name, encoder), EVALUATION_FILE))
+
     def names(self) -> list[str]:
         return _folders(self.folder)
 
     def encoders(self, name: str) -> list[str]:
         """Encoders for which `name` has at least one version here."""
-        return [encoder for encoder in _folders(self.folder / name) if self.versions(name, encoder)]
+        return [encoder for encoder in self.leaves(name) if self.versions(name, encoder)]
+
+    def leaves(self, name: str) -> list[str]:
+        """Encoders for which there is a folder, be it with a measurement alone."""
+        return _folders(self.folder / name)
 
     def versions(self, name: str, encoder: str) -> list[int]:
         return sorted(_numbers(self.leaf(name, encoder), VERSION_FILE))
@@ -74,7 +87,7 @@ class Layer:
     def walk(self) -> Iterator[VersionPath]:
         """Every version, by name, encoder and number."""
         for name in self.names():
-            for encoder in _folders(self.folder / name):
+            for encoder in self.leaves(name):
                 for version in self.versions(name, encoder):
                     yield VersionPath(name, encoder, version, self.path(name, encoder, version))
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,9 @@ def author() -> str:
         return ""
 
 
+@cache
 def tool_version() -> str:
-    """`edit-directions 0.1.0`."""
+    """`edit-directions 0.1.0`; looked up once, as parsing the package's metadata takes milliseconds."""
     from importlib.metadata import PackageNotFoundError, version
 
     from library.settings import APPLICATION

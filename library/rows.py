@@ -15,8 +15,10 @@ __all__ = ["COLUMNS", "IndexDamaged", "Labels", "checked_row", "describe", "head
 
 COLUMNS = (
     "name", "version", "source", "target", "encoder", "quality", "tags", "aliases", "created", "author",
-    "models", "captions", "parents", "tokens", "dim", "size", "fault",
+    "models", "captions", "parents", "tokens", "dim", "size", "digest", "fault",
 )  # fmt: skip
+
+DIGEST = 16  # hex digits of the tensors' sha256 that a measurement must share with its version
 
 
 class IndexDamaged(Exception):
@@ -60,6 +62,7 @@ def describe(values: dict[str, Any], record: dict[str, Any], labels: Labels) -> 
         "author": record.get("author") or "",
         "models": (record.get("models") or {}).get("name") or "",
         "captions": len(texts),
+        "digest": str(record.get("sha256") or "")[:DIGEST],
         "parents": to_json([parents_text([parent]) for parent in record.get("parents") or []]),
     }
     title = [values["name"], values["source"], values["target"], *tags, *labels.aliases(values["version"])]

@@ -183,7 +183,7 @@ class Library:
         return verify(self, progress)
 
     def catalog(self) -> pd.DataFrame:
-        """One row for every version; the columns are documented in `library.catalog.COLUMNS`."""
+        """One row for every version; the columns are documented at `library.catalog.catalog`."""
         from library.catalog import catalog
 
         return catalog(self)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from library.evaluation import evaluation_files
 from library.labels import own_layer
 from library.layer import VersionPath
 from library.names import parse_reference
@@ -26,7 +27,7 @@ ABANDONED = 3600.0  # seconds after which a temporary file has no living writer
 
 @dataclass(frozen=True)
 class Removal:
-    """Versions to remove, the aliases that go with them, and the bytes that this frees."""
+    """Versions to remove with their measurements, the aliases that go too, and the bytes that this frees."""
 
     versions: list[VersionPath]
     aliases: list[str]
@@ -38,6 +39,9 @@ class Removal:
         own = self.library.layers[0]
         for version in self.versions:
             place = (version.name, version.encoder)
+            for file in evaluation_files(own, version):
+                with storage_errors("remove", file):
+                    file.unlink(missing_ok=True)
             with storage_errors("remove", version.path):
                 own.retired_path(*place, version.version).touch()
                 sync_folder(version.path.parent)
@@ -74,7 +78,8 @@ def plan_removal(library: Library, references: Sequence[str], encoder: str | Non
         for alias, number in own_folder.aliases(v.name, v.encoder).items()
         if number == v.version
     ]
-    return Removal(chosen, aliases, sum(v.path.stat().st_size for v in chosen), library)
+    files = [file for v in chosen for file in (v.path, *evaluation_files(own_folder, v))]
+    return Removal(chosen, aliases, sum(file.stat().st_size for file in files), library)
 
 
 @dataclass(frozen=True)

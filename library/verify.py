@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from library.errors import DirectionsError
+from library.errors import DamagedFile, DirectionsError
+from library.evaluation import check_evaluation
+from library.fileformat import read_header
 from library.layer import Layer
 from library.names import check_encoder, check_name
 
@@ -42,7 +45,7 @@ def verify(library: Library, progress: Callable[[int], object] | None = None) ->
 
 
 def _side_faults(layer: Layer) -> Iterator[Fault]:
-    """Names that the rule refuses, and aliases that lead nowhere."""
+    """Names that the rule refuses, aliases that lead nowhere, and measurements of something else."""
     for name in layer.names():
         folder = layer.folder / name
         try:
@@ -64,3 +67,19 @@ def _side_faults(layer: Layer) -> Iterator[Fault]:
                 layer.tags(name, encoder)
             except DirectionsError as fault:
                 yield Fault(str(leaf), str(fault))
+        for encoder in layer.leaves(name):
+            yield from _evaluation_faults(layer, name, encoder)
+
+
+def _evaluation_faults(layer: Layer, name: str, encoder: str) -> Iterator[Fault]:
+    """Measurements that are damaged, or not of the version of their number where this layer has it."""
+    for number in layer.evaluations(name, encoder):
+        path = layer.evaluation_path(name, encoder, number)
+        version = layer.path(name, encoder, number)
+        try:
+            sha256 = None
+            with contextlib.suppress(FileNotFoundError, DamagedFile), open(version, "rb") as file:
+                sha256 = read_header(file, version).record["sha256"]
+            check_evaluation(path, sha256)
+        except (DirectionsError, OSError) as fault:
+            yield Fault(str(path), str(fault))

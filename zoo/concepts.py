@@ -30,6 +30,9 @@ STYLES: tuple[str, ...] = ("flat drawing", "3d render", "cartoon")
 #: Accessory concept → the phrase that puts it on an object.
 ACCESSORIES: dict[str, str] = {"hat": "wearing a hat", "glasses": "wearing glasses"}
 
+#: What a judge of pictures says of an object without an accessory.
+NO_ACCESSORY = "none"
+
 #: Objects whose picture shows a face, where an accessory can sit.
 FACES: tuple[str, ...] = tuple(o for o in OBJECTS if o not in ("horse", "zebra", "sheep", "elephant"))
 

@@ -55,9 +55,10 @@ MODEL_SETS: Mapping[str, ModelSet] = {
             str(WEIGHTS / "captions"),
             str(WEIGHTS / "captioner"),
             defaults={
-                "guidance_scale": 2.5,
                 "cross_attention_guidance": 0.1,
-                "placement": "anchored",
+                "guidance_until": 0.5,
+                "reuse_forward": True,
+                "placement": "auto",
                 "source_correction": True,
                 "keep_background": 0.5,
             },

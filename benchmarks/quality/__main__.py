@@ -109,7 +109,7 @@ def compare(options: argparse.Namespace) -> int:
     """Run what is missing, write the tables, plot and sheet, and print; 1 when a claim is missed."""
     from benchmarks.quality import plots
     from benchmarks.quality.costs import measure_costs
-    from benchmarks.quality.methods import all_methods
+    from benchmarks.quality.methods import DEFAULT_NAME, RIVALS, all_methods
     from benchmarks.quality.report import Report
     from benchmarks.quality.runs import Results, identity, plan, run_cells
     from benchmarks.quality.summary import Summary, claims
@@ -152,9 +152,11 @@ def compare(options: argparse.Namespace) -> int:
     made = Report(summary, names, methods, measure.figures, costs, rows, notes)
     made.write(options.output)
     plots.tradeoff(summary, names, methods, measure.height, measure.against, options.output / "tradeoff.png")
-    sheet = plots.sheet(results, cells, shown, methods)
-    if sheet is not None:
-        sheet.save(options.output / "sheet.png")
+    few = [method for method in methods if method.name in (*RIVALS, DEFAULT_NAME)]
+    for name, rows_of in (("sheet.png", methods), ("rivals.png", few)):
+        sheet = plots.sheet(results, cells, shown, rows_of)
+        if sheet is not None:
+            sheet.save(options.output / name, optimize=True)
     print(made.markdown())
     return report(rows, options.json, notes[0])
 

@@ -18,27 +18,13 @@ from benchmarks.quality.rivals import (
     sdedit,
     word_swap,
 )
+from editor.presets import PUBLISHED
 from editor.regularize import Regulariser
 from editor.session import Editor
 
 #: Edits a batch; the number is the value of the method's knob.
 Run = Callable[[Batch, float], Outcome]
 
-#: The published algorithm, whatever the editor's and the model set's own defaults are (Parmar et al. 2023, and
-#: the authors' code for real pictures). The negative prompt is the inversion's own: the caption.
-PUBLISHED: dict[str, Any] = {
-    "guidance_scale": GUIDANCE_SCALE,
-    "cross_attention_guidance": 0.1,
-    "placement": "mean",
-    "guidance_until": 1.0,
-    "conditional_only": False,
-    "attention_resolution": None,
-    "reuse_forward": False,
-    "source_correction": False,
-    "noise_correction": False,
-    "interpolation": 0.0,
-    "keep_background": 0.0,
-}
 #: What the authors' code takes for synthetic pictures instead.
 PUBLISHED_SYNTHETIC: dict[str, Any] = {"cross_attention_guidance": 0.15}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from editor.images import read_picture
 from editor.session import Editor
 from zoo.concepts import ACCESSORIES, BACKGROUNDS
 from zoo.recipe.scenes import Scene, draw_background, draw_scene, sample_scene
+from zoo.recipe.translations import Translation
 
 #: Tasks take their held-out scenes from places this far apart, so that no two share a picture.
 APART = 1000
@@ -33,20 +34,6 @@ class Task:
     name: str
     keys: tuple[str, ...]
     load: Callable[[Sequence[int]], list[Sample]]
-
-
-@dataclass(frozen=True)
-class Translation:
-    """An edit of scenes. fixed: what every scene has; changed: what the target scene has instead."""
-
-    source: str
-    target: str
-    fixed: Mapping[str, Any]
-    changed: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.source} → {self.target}"
 
 
 _HAT = f"cat {ACCESSORIES['hat']}"

@@ -14,12 +14,13 @@ from library.tables import age, emit_rows, printable, size_text
 if TYPE_CHECKING:
     from library.catalog import Entry, Page, Query
     from library.direction import Direction
+    from library.evaluation import Evaluation
     from library.store import Library
 
 __all__ = ["list_catalog", "listing_options", "search", "show", "similar"]
 
 FIRST_PAGE = 50
-SORTS = ("name", "created", "quality", "encoder", "size")
+SORTS = ("name", "created", "quality", "success", "encoder", "size")
 
 
 def listing_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +64,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "concepts": entry.concepts,
         "encoder": entry.encoder,
         "quality": "" if entry.quality is None else f"{entry.quality:.2f}",
+        "success": "" if entry.success is None else f"{entry.success:.0%}",
         "tags": " ".join((*entry.tags, *(f"@{alias}" for alias in entry.aliases))),
         "age": age(entry.created),
     }
@@ -126,11 +128,18 @@ def show(
     """The record of a direction: how it was made, by whom, and how good it is."""
     direction = library.resolve(reference, encoder)
     details = _details(library, direction)
+    measured = _measured(library, direction)
     if as_json:
         emit_json(
-            {**direction.record, **{k: details[k] for k in ("tags", "aliases", "file", "norm", "shape")}}
+            {
+                **direction.record,
+                **{k: details[k] for k in ("tags", "aliases", "file", "norm", "shape")},
+                "evaluation": {**measured.record, "sheet": str(measured.sheet)} if measured else None,
+            }
         )
     else:
+        if measured:
+            details["measured"] = measured.line
         for key, value in details.items():
             if value not in ("", None, [], {}):
                 click.echo(f"{key + ':':<12} {printable(_text(value))}")
@@ -180,6 +189,15 @@ def _details(library: Library, direction: Direction) -> dict[str, Any]:
         details["file"] = str(place.path)
         details["size"] = size_text(place.path.stat().st_size)
     return details
+
+
+def _measured(library: Library, direction: Direction) -> Evaluation | None:
+    """The last measurement of a saved version; a sum has none."""
+    from library.evaluation import evaluation_of
+
+    if direction.version is None:
+        return None
+    return evaluation_of(library, library.find(direction.ref, direction.encoder))
 
 
 def _figures(quality: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from benchmarks.quality.measures import FolderMeasure
 from benchmarks.quality.rivals import Outcome
 from editor.errors import EditorError
 from editor.session import Editor
+from tests.editor.networks import tiny_clip
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
-from zoo.registry import WEIGHTS
 
 CPU = torch.device("cpu")
 RUN = [200 * 512 + 100, 50, 201 * 512 + 100, 50]
@@ -52,21 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """CLIP with random weights and the embedded models' vocabulary."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
-
-    place = tmp_path_factory.mktemp("clip")
-    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "diffusion" / "tokenizer")
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**small, "vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
-    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    vision = {**small, "image_size": 32, "patch_size": 16}
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(place)
-    size = {"height": 32, "width": 32}
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size)
-    CLIPProcessor(processor, tokenizer).save_pretrained(place)
-    return str(place)
+    return tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +136,7 @@ def test_a_run_without_networks_notes_it(folder: Path, tmp_path: Path) -> None:
 
 def test_networks_for_photographs(editor: Editor, folder: Path, clip_folder: str, dino_folder: str) -> None:
     with pytest.raises(backbones.BackboneUnavailable, match="--without clip"):
-        backbones.Clip("openai/clip-vit-base-patch32", CPU)
+        _ = backbones.Backbones(CPU, clip="openai/clip-vit-base-patch32").clip
     networks = backbones.Backbones(CPU, clip=clip_folder, dino=dino_folder, without=["lpips"])
     task = pie_bench.pie_task(editor, folder, 1)
     sample = task.load([0])[0]

@@ -23,13 +23,30 @@ def cat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_sweep_writes_one_sheet_of_every_combination(cat: Path) -> None:
     worked(cat, "-d", "cat2dog", "--steps", 2, "--sweep", "strength=-1:1:3,guidance=0,0.1", "-o", "sweep.png")
-    values = read_record("sweep.png")["sweep"]
+    values = read_record("sweep.png")["sweep"]["values"]
     assert [(v["strength"], v["guidance"]) for v in values] == [(s, g) for g in (0, 0.1) for s in (-1, 0, 1)]
     width, height = Image.open("sweep.png").size
     assert width > 4 * 64 and height > 2 * 64
     assert sorted(path.name for path in Path().glob("sweep*")) == ["sweep.json", "sweep.png"]
     failed = run(cat, "-d", "cat2dog", "--sweep", "colour=1", "-o", "other.png")
     assert failed.exit_code == 1 and "colour" in failed.stderr and not Path("other.png").exists()
+
+
+def test_a_sweep_is_made_again_from_its_sheet(cat: Path) -> None:
+    worked(cat, "-d", "cat2dog", "--steps", 2, "--sweep", "strength=0,1,guidance=0,0.1", "-o", "sweep.png")
+    worked("--from", "sweep.png")
+    assert Path("sweep-again.png").read_bytes() == Path("sweep.png").read_bytes()
+    assert Path("sweep-again.json").read_bytes() == Path("sweep.json").read_bytes()
+    # A knob that is given a value is no longer swept; with all of them given it is an edit.
+    worked("--from", "sweep.png", "--strength", 0.5, "-o", "one.png")
+    again = read_record("one.png")
+    assert again["sweep"]["knobs"] == [["guidance", [0.0, 0.1]]] and again["strength"] == 0.5
+    worked("--from", "sweep.png", "--strength", 0.5, "--guidance", 0.1, "-o", "edit.png")
+    assert "sweep" not in read_record("edit.png") and Image.open("edit.png").size == (64, 64)
+    # And an edit can be swept, also over what its record gives.
+    worked("--from", "edit.png", "--sweep", "guidance=0,0.2", "-o", "two.png")
+    again = read_record("two.png")
+    assert again["sweep"]["knobs"] == [["guidance", [0.0, 0.2]]] and again["strength"] == 0.5
 
 
 def test_attention_is_written_beside_the_edit(cat: Path) -> None:

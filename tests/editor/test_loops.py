@@ -313,3 +313,27 @@ def test_noise_correction_on_a_trajectory_needs_no_reference(unet: Any, text: An
         hook.remove()
     assert rows == [2, 2, 2]  # both halves of the edit, nothing for the reference
     assert relative(same.edits, noises(1)) < 1e-5  # no change: the picture itself
+
+
+def test_a_known_reference_is_evaluated_only_where_something_asks_for_it(
+    unet: Any, text: Any, scheduler_config: Any
+) -> None:
+    """Its maps in guided steps, its estimate while the implicit mask collects."""
+    conditioning, edited = _case(text, "caption_embeds", 1)
+    six, caption = Schedule.from_config(scheduler_config, 6), Conditioning(conditioning.prompt)
+    up = invert(unet, noises(1), caption, six.reversed(), regulariser=OFF, keep_trajectory=True)
+    settings = EditSettings(
+        steps=6, guidance_scale=2.0, guidance_until=0.3, source_correction=True, keep_background=0.5
+    )
+    calls, stages = Counter[str](), ["reference"]
+
+    def on_step(finished: str, *_: Any) -> None:
+        stages.append("edit" if finished == "reference" else "reference")
+
+    hook = unet.register_forward_pre_hook(lambda *_: calls.update(stages[-1:]))
+    try:
+        edit(unet, up.noise, conditioning, edited, six, settings, trajectory=up.trajectory, on_step=on_step)
+    finally:
+        hook.remove()
+    assert stages == ["reference", "edit"] * 6 + ["reference"]
+    assert calls["reference"] == 3  # two guided steps, and one more in which the mask collects

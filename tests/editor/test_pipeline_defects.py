@@ -126,8 +126,6 @@ def plain(components: Any, scheduler: Any, **options: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", [EulerDiscreteScheduler, LMSDiscreteScheduler])
 def test_schedulers_that_scale_the_model_input(pipe: Any, components: Any, embeds: Any, kind: Any) -> None:
-    if kind is LMSDiscreteScheduler:
-        pytest.importorskip("scipy", reason="diffusers' LMS scheduler integrates with scipy")
     pipe.scheduler = kind.from_config(pipe.scheduler.config)
     same = {"source_embeds": embeds["source_embeds"], "target_embeds": embeds["source_embeds"]}
     options = {"num_inference_steps": 3, "cross_attention_guidance_amount": 0.0, "generator": seeded(3)}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 
 from directions import discover
-from editor.placement import place
+from editor.inversion import Inversion
+from editor.placement import CARRIED, place, settled
+from editor.settings import EditSettings
 from library.direction import Direction
 
-from .embedded import editor
+from .embedded import cat2dog, editor, inversion
 
 PLACES = ("on the grass", "at night", "in a room", "on the beach")
 
@@ -78,3 +82,62 @@ def test_sums_negations_and_fallbacks() -> None:
         tensor, placement = place(editor().models, direction, text, embeds, "anchored")
         assert placement == "mean" and np.array_equal(tensor.numpy(), direction.tensor)
     assert place(editor().models, cat2dog, caption, embeds, "mean")[1] == "mean"
+
+
+@cache
+def cat2hat() -> Direction:
+    """In many phrasings, so that the mean holds little of the change."""
+    frames = [
+        frame.format(place)
+        for place in PLACES
+        for frame in ("a cartoon of a {{}} {}", "a {{}} {}", "there is a {{}} {}", "{}, a small {{}}")
+    ]
+    sides = [[frame.format(x) for frame in frames] for x in ("cat", "cat wearing a hat")]
+    return discover(
+        "cat", "cat wearing a hat", models="embedded", cache=False,
+        source_captions=sides[0], target_captions=sides[1],
+    )  # fmt: skip
+
+
+def auto(direction: Direction) -> EditSettings:
+    given = EditSettings(placement="auto", guidance_scale=5.0)
+    return settled(given, editor().models, direction, inversion())
+
+
+def test_auto_takes_the_mean_where_it_carries_the_change_else_the_anchored_one_at_half_the_guidance() -> None:
+    mean = auto(cat2dog())
+    assert (mean.placement, mean.guidance_scale) == ("mean", 5.0)
+    anchored = auto(cat2hat())
+    assert (anchored.placement, anchored.guidance_scale) == ("anchored", 2.5)
+    foreign = Direction("x", cat2hat().tensor, cat2hat().encoder)
+    assert auto(foreign).placement == "mean"
+    assert auto(3 * cat2hat()) == anchored
+    asked = EditSettings(placement="mean", guidance_scale=3.0)
+    assert settled(asked, editor().models, cat2hat(), inversion()) == asked
+
+
+def test_auto_measures_how_much_of_the_anchored_change_the_mean_has() -> None:
+    """Constructed: a mean that is a given part of what the anchored change is in this caption."""
+    start, direction = inversion(), cat2dog()
+    whole, _ = place(editor().models, direction, start.caption, start.embeds[0], "anchored")
+    for part, placement in ((CARRIED + 0.01, "mean"), (CARRIED - 0.01, "anchored")):
+        tensor = (part * whole).numpy()
+        made = Direction("x", tensor, direction.encoder, "cat", "dog", anchored=direction.anchored)
+        assert auto(made).placement == placement
+
+
+def test_one_batch_may_hold_both_placements() -> None:
+    start: Inversion = inversion()
+    both = editor().edit_all([(start, cat2hat(), 1.0), (start, cat2dog(), 1.0)])
+    assert [edit.record["placement"] for edit in both] == ["anchored", "mean"]
+    assert [edit.record["guidance_scale"] for edit in both] == [2.5, 5.0]
+    assert {edit.record["settings"]["placement"] for edit in both} == {"auto"}, "what was asked for"
+    for edit, direction in zip(both, (cat2hat(), cat2dog()), strict=True):
+        assert torch.equal(edit.latents, start.edit(direction).latents)
+
+
+def test_a_synthetic_picture_is_the_same_for_all_edits() -> None:
+    start = editor().imagine("a cartoon of a cat on the grass", steps=3)
+    both = editor().edit_all([(start, cat2hat(), 1.0), (start, cat2dog(), 1.0)])
+    assert {edit.record["placement"] for edit in both} == {"anchored"}
+    assert both[0].reconstruction.tobytes() == both[1].reconstruction.tobytes()

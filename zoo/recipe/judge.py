@@ -1,4 +1,4 @@
-"""A small independent classifier that names what a picture shows; for tests and benchmarks only."""
+"""A small independent classifier that names what a picture shows: it measures edits, and makes none."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
-from zoo.concepts import ACCESSORIES, BACKGROUNDS, OBJECTS, STYLES
+from zoo.concepts import ACCESSORIES, BACKGROUNDS, NO_ACCESSORY, OBJECTS, STYLES
 from zoo.registry import WEIGHTS
-
-NO_ACCESSORY = "none"
 
 #: Head → the labels it chooses from.
 HEADS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,192 @@
+"""The parts of the benchmark: each runs its jobs and says what came out, as rows and as tables of stages."""
+
+from __future__ import annotations
+
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.processes import MEBIBYTE
+from benchmarks.report import Row, at_least, at_most, measured
+from benchmarks.speed.cold import cold
+from benchmarks.speed.growth import Curves, grow
+from benchmarks.speed.job import EMBEDDED, PEER_NAME, SD, TINY, Job
+from benchmarks.speed.limit import costs_of, flops, matrix_rate, measured_rate
+from benchmarks.speed.runs import Runs, in_turn
+from benchmarks.speed.stages import STAGES
+from benchmarks.speed.work import settings_of
+from editor.presets import PRESETS
+
+REFERENCE, BALANCED, FAST = PRESETS
+#: Relative L2 distance of the edits' latents, peer and `reference`.
+LATENTS_LIMIT = 1e-4
+SHARE_LIMIT = 0.5
+MANY = 8
+#: Stage → seconds of each method; a table's title comes first.
+StageTable = dict[str, dict[str, float]]
+
+
+@dataclass
+class Section:
+    """What a part has to say. note: why there is nothing, where there is nothing."""
+
+    rows: list[Row] = field(default_factory=list)
+    stages: dict[str, StageTable] = field(default_factory=dict)
+    curves: Curves | None = None
+    note: str = ""
+
+
+def embedded(options: Namespace) -> Section:
+    """The embedded models from 64 to 128 pixels, 50 steps, one processor thread."""
+    section = Section()
+    for size in (64,) if options.quick else (64, 128):
+        job = Job(PEER_NAME, EMBEDDED, size, 2 if options.quick else 50, threads=options.threads)
+        _beside_peer(section, job, options, {REFERENCE: 0.40})
+    return section
+
+
+def sd(options: Namespace) -> Section:
+    """Stable Diffusion 1.4's architecture with random weights, 256 pixels, 4 steps."""
+    section = Section()
+    job = Job(PEER_NAME, SD, 256, 4, threads=options.threads)
+    if options.quick:
+        job = Job(PEER_NAME, TINY, 64, 2, threads=options.threads)
+    _beside_peer(section, job, options, {REFERENCE: 0.50, FAST: 0.20})
+    return section
+
+
+def gpu(options: Namespace) -> Section:
+    """Stable Diffusion 1.4's architecture on a GPU: 512 pixels, 50 steps, float16 weights; the peer in float32."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Section(note="skipped: torch finds no GPU here")
+    section = Section()
+    job = Job(PEER_NAME, SD, 512, 50, threads=options.threads, device="cuda")
+    if options.quick:
+        job = replace(job, models=TINY, size=64, steps=2)
+    runs = _beside_peer(section, job, options, {REFERENCE: 0.25}, half=True)
+    if not options.quick:
+        section.rows += [
+            at_most(f"{_name(job)}: {REFERENCE}, an edit", runs[REFERENCE].seconds, "s", 4),
+            at_most(f"{_name(job)}: {FAST}, an edit", runs[FAST].seconds, "s", 1.5),
+            at_most(f"{_name(job)}: {REFERENCE}, GPU memory", runs[REFERENCE].peak / 1e9, "GB", 8),
+        ]
+    return section
+
+
+def directions(options: Namespace) -> Section:
+    """Further edits of a picture that is inverted already, in the preset `balanced`."""
+    job = Job(BALANCED, EMBEDDED, 64, 2 if options.quick else 50, threads=options.threads)
+    runs = in_turn({"one": job, "many": replace(job, directions=MANY)}, options)
+    whole = runs["one"].seconds
+    further = (runs["many"].edit_seconds - runs["one"].edit_seconds) / (MANY - 1)
+    rows = [
+        measured("directions: inversion and one edit", whole, "s"),
+        measured("directions: an edit of an inverted picture, alone", runs["one"].edit_seconds / whole, "×"),
+        _promise(options, "directions: each further one in a batch", further / whole, "×", 0.6),
+        _promise(options, f"directions: {MANY} in one batch", runs["many"].edit_seconds / whole, "×", 4.0),
+    ]
+    return Section(rows)
+
+
+def cold_start(options: Namespace) -> Section:
+    """`edit-image` on the embedded models from nothing."""
+    whole = median(cold() for _ in range(options.repeats))
+    imports = median(cold(timed_imports=True) for _ in range(options.repeats))
+    return Section(
+        [
+            _promise(options, "cold edit-image: until the first denoising step", whole, "s", 6),
+            _promise(options, "cold edit-image: of which imports", imports, "s", 4),
+        ]
+    )
+
+
+def growth(options: Namespace) -> Section:
+    """Time and memory against steps, size, directions and pictures."""
+    curves = grow(options)
+    rows = [
+        measured(f"growth: {what} ∝ {axis} to the power of", power, "")
+        for (axis, what), power in curves.powers().items()
+    ]
+    return Section(rows, curves=curves)
+
+
+#: In the order in which they run.
+PARTS: dict[str, Callable[[Namespace], Section]] = {
+    "embedded": embedded,
+    "sd": sd,
+    "directions": directions,
+    "cold": cold_start,
+    "growth": growth,
+    "gpu": gpu,
+}
+
+
+def _beside_peer(
+    section: Section, job: Job, options: Namespace, promised: dict[str, float], half: bool = False
+) -> dict[str, Runs]:
+    """Peer, `reference` and `fast` in turn; adds their rows and stages. `promised`: preset → part of the peer."""
+    name = _name(job)
+    part = PRESETS[FAST]["steps"] / PRESETS[REFERENCE]["steps"]
+    with tempfile.TemporaryDirectory() as folder:
+        theirs, mine = (str(Path(folder) / f"{who}.safetensors") for who in (PEER_NAME, REFERENCE))
+        jobs = {
+            PEER_NAME: replace(job, latents=theirs),
+            REFERENCE: replace(job, who=REFERENCE, half=half, latents=mine),
+            FAST: replace(job, who=FAST, half=half, steps=max(1, round(part * job.steps))),
+        }
+        runs = in_turn(jobs, options)
+        distance = _distance(mine, theirs)
+    rate_of = matrix_rate if options.quick else measured_rate
+    rate = max(rate_of(options.threads, job.device) for _ in range(options.repeats))
+    rows = [measured(f"{name}: {who}", runs[who].seconds, "s") for who in runs]
+    rows += [
+        measured(f"{name}: {who}, peak above the weights", runs[who].peak / MEBIBYTE, "MiB") for who in runs
+    ]
+    for who in (REFERENCE, FAST):
+        ratio = runs[who].seconds / runs[PEER_NAME].seconds
+        title = f"{name}: {who} / peer"
+        rows.append(
+            _promise(options, title, ratio, "×", promised[who])
+            if who in promised
+            else measured(title, ratio, "×")
+        )
+        settings = settings_of(who, jobs[who].steps)[0]
+        least = flops(settings, costs_of(job.models, job.size, settings.attention_resolution)) / rate
+        rows.append(measured(f"{name}: {who}, the least possible", least, "s"))
+        title = f"{name}: {who}, share of the limit"
+        share = least / runs[who].seconds
+        promise = job.device == "cpu" and not options.quick
+        rows.append(at_least(title, share, "", SHARE_LIMIT) if promise else measured(title, share, ""))
+    title = f"{name}: relative L2 of the edit's latents, {REFERENCE} to peer"
+    rows.append(measured(title, distance, "") if half else at_most(title, distance, "", LATENTS_LIMIT))
+    rows.append(measured(f"{name}: the matrix rate", rate / 1e9, "GFLOP/s"))
+    section.rows += rows
+    section.stages[name] = {
+        stage: {who: seconds for who, run in runs.items() if (seconds := run.stage(stage)) is not None}
+        for stage in STAGES
+    }
+    return runs
+
+
+def _promise(options: Namespace, name: str, value: float, unit: str, limit: float) -> Row:
+    """On a quick run the fixed costs of Python decide: nothing is promised there."""
+    return measured(name, value, unit) if options.quick else at_most(name, value, unit, limit)
+
+
+def _name(job: Job) -> str:
+    where = "" if job.device == "cpu" else " GPU"
+    return f"{job.models}{where} {job.size} px, {job.steps} steps"
+
+
+def _distance(one: str, other: str) -> float:
+    from safetensors.torch import load_file
+
+    mine, theirs = (load_file(file)["edit"] for file in (one, other))
+    distance: Any = (mine - theirs).norm() / theirs.norm()
+    return float(distance)

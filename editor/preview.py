@@ -1,0 +1,118 @@
+"""`edit-image --plan`: what would be made, how much at a time, and with how much memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from editor.fitting import available, counted, edits_each, first_that_fits, forecast, loads, work_of
+from editor.memory import MEBIBYTE, Forecast, extra_weights, outline
+from editor.plan import Task, Writing
+from editor.request import Request
+
+if TYPE_CHECKING:
+    import torch
+
+    from editor.fitting import Load
+
+HALF = "float32 does not fit into the GPU's memory: UNet and autoencoder are float16"
+
+
+def preview(
+    request: Request, tasks: Sequence[Task], writing: Writing, batch: int | None = None, safety: bool = True
+) -> dict[str, Any]:
+    """The plan of a request, JSON-able; sizes in bytes. Reads the models' configurations, not their weights.
+
+    `safety`: whether the models' safety checker is loaded too. Raises ModelsUnavailable.
+    """
+    from editor.jobs import plain_settings
+    from editor.models import choose_device
+    from editor.session import Editor
+
+    device, models = choose_device(request.device), outline(request.models)
+    settings = plain_settings(request, Editor(models))
+    free = available(device)
+    extra = extra_weights(
+        request.models, captioner=bool(request.images) and not request.caption, safety=safety
+    )
+    found: dict[Load, Forecast] = {}
+
+    def need(load: Load) -> int:
+        shapes = outline(request.models, _half()) if load.half else models
+        made = forecast(request, tasks, shapes, settings, load, device.type)
+        found[load] = Forecast({**made.weights, **extra}, made.phases)
+        return found[load].peak
+
+    choices = loads(settings, device.type, edits_each(request, writing), batch, halves=True)
+    load = first_that_fits(choices, need, free)
+    if load not in found:
+        need(load)
+    work, expected = work_of(request, tasks, models, load, False), found[load]
+    return {
+        "models": models.name,
+        "device": str(device),
+        "dtype": "float16" if load.half else "float32",
+        "size": list(work.size),
+        "steps": request.steps,
+        "edits": sum(len(task.outputs) for task in tasks) * edits_each(request, writing, knobs=True),
+        "batch": {"pictures": load.pictures, "edits": load.edits, "rows": load.rows(settings)},
+        "memory": {
+            "weights": dict(expected.weights),
+            "working": dict(expected.phases),
+            "peak": expected.peak,
+            "available": free,
+        },
+        "writes": [
+            {
+                "input": task.path or request.prompt,
+                "direction": expression,
+                "files": [str(f) for f in (path, path.with_suffix(".json"), *writing.beside(path).values())],
+            }
+            for task in tasks
+            for expression, path in zip(request.expressions, task.outputs, strict=True)
+        ],
+    }
+
+
+def preview_lines(plan: dict[str, Any]) -> list[str]:
+    """The plan for people."""
+    memory, batch = plan["memory"], plan["batch"]
+    width, height = plan["size"]
+    phase = max(memory["working"], key=memory["working"].get)
+    free = memory["available"]
+    room = "what is available is not known" if free is None else f"{_megabytes(free)} available"
+    short = free is not None and memory["peak"] > free
+    lines = [
+        f"models  {plan['models']} on {plan['device']}, {plan['dtype']}",
+        f"edits   {plan['edits']} of {plan['steps']} steps at {width}×{height}",
+        f"batch   {counted(batch['pictures'], 'picture')} inverted, {counted(batch['edits'], 'edit')} made at a "
+        f"time; at most {counted(batch['rows'], 'row')} of the UNet a call",
+        f"memory  {_megabytes(memory['peak'])} predicted: weights {_megabytes(sum(memory['weights'].values()))}, "
+        f"working {_megabytes(memory['working'][phase])} ({phase}); {room}",
+    ]
+    lines += ["        that does not fit: try a smaller --size or another --device"] if short else []
+    return lines + [
+        f"writes  {', '.join(one['files'])}  ({one['input']}, {one['direction']})" for one in plan["writes"]
+    ]
+
+
+def precision(
+    request: Request, tasks: Sequence[Task], writing: Writing, batch: int | None
+) -> torch.dtype | None:
+    """float16 for a GPU into which float32 does not fit and float16 does; None is float32."""
+    from editor.models import choose_device
+
+    if choose_device(request.device).type != "cuda":
+        return None
+    return _half() if preview(request, tasks, writing, batch)["dtype"] == "float16" else None
+
+
+def _half() -> torch.dtype:
+    import torch
+
+    return torch.float16
+
+
+def _megabytes(count: int) -> str:
+    size = count / MEBIBYTE
+    return f"{size / 1024:.1f} GiB" if size >= 1024 else f"{size:.0f} MiB"
