@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
 
-from library.commands import browse, exchange, upkeep, versions
+from library.commands import browse
 from library.commands.common import form_of
 from library.console import json_option, library_option, reports_failures
 from library.tables import format_option
@@ -15,20 +16,28 @@ from library.tables import format_option
 __all__ = ["main"]
 
 
-#: Commands of the packages above, which this one may not import: where each is, looked up when it is asked for.
-ABOVE = {"evaluate": "editor.evaluate_cli"}
+#: Module → its commands, imported when they are asked for: a listing should not wait for what it does not need. The
+#: last is of a package above, which this one may not import.
+COMMANDS = {
+    "library.commands.browse": ("search", "similar", "show"),
+    "library.commands.versions": ("log", "diff", "path", "compose", "alias", "tag", "untag"),
+    "library.commands.upkeep": ("rm", "gc", "verify"),
+    "library.commands.exchange": ("import", "export", "push", "pull"),
+    "editor.evaluate_cli": ("evaluate",),
+}
 
 
 class Commands(click.Group):
-    """The commands of this package, and those of the packages above."""
+    """A group whose commands are imported one by one."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted([*super().list_commands(context), *ABOVE])
+        return sorted(name for names in COMMANDS.values() for name in names)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name in ABOVE:
-            return getattr(import_module(ABOVE[name]), name)
-        return super().get_command(context, name)
+        for module, names in COMMANDS.items():
+            if name in names:
+                return getattr(import_module(module), f"{name}_" if iskeyword(name) else name)
+        return None
 
 
 @click.group(
@@ -50,25 +59,3 @@ def main(context: click.Context, library_path: str | None, as_json: bool, form: 
     context.obj = library_path
     if context.invoked_subcommand is None:
         browse.catalog_command(library_path, form=form_of(form, as_json), **options)
-
-
-for command in (
-    browse.search,
-    browse.similar,
-    browse.show,
-    versions.log,
-    versions.diff,
-    versions.path,
-    versions.compose,
-    versions.alias,
-    versions.tag,
-    versions.untag,
-    upkeep.rm,
-    upkeep.gc,
-    upkeep.verify,
-    exchange.import_,
-    exchange.export,
-    exchange.push,
-    exchange.pull,
-):
-    main.add_command(command)

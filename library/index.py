@@ -196,8 +196,11 @@ def _subfolders(folder: Path) -> dict[str, int]:
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     """A folder that is not hidden and whose name is text; `verify` names the others."""
-    hidden = entry.name.startswith(".")
-    return not hidden and entry.is_dir() and not any("\ud800" <= c <= "\udfff" for c in entry.name)
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not entry.name.startswith(".") and entry.is_dir()
 
 
 def _settled(mtime: int, recent: int) -> int:

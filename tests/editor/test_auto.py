@@ -39,7 +39,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[float], float]]:
 
 
 def trial(strength: float, guidance: float) -> Trial:
-    return Trial(strength, guidance, strength - guidance / 3 - 0.3, 1 - strength / 4 + guidance / 8, 0.0, 20.0)
+    return Trial(
+        strength, guidance, strength - guidance / 3 - 0.3, 1 - strength / 4 + guidance / 8, 0.0, 20.0
+    )
 
 
 def test_the_least_change_that_is_there_is_chosen(tried: list[Any]) -> None:
