@@ -52,7 +52,7 @@ def test_a_direction_is_measured_on_held_out_scenes(library: Library) -> None:
     assert f"sheet       {found.sheet}" in result.stdout and found.sheet is not None
     record = found.record
     assert record["unedited"] == 0 and record["pictures"] == {"from": "scenes"} and record["steps"] == 4
-    assert record["settings"]["keep_background"] == 0.4 and record["settings"]["guidance_scale"] == 2.5
+    assert record["settings"]["keep_background"] == 0.4 and record["settings"]["guidance_scale"] == 5.0
     assert {name: figure["count"] for name, figure in record["figures"].items()} == {
         "kept_psnr": 3,
         "structure": 3,
