@@ -54,13 +54,14 @@ def _fits(layer: Any) -> bool:
 
 def _forward(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
     """`[B, C, h, w]` float32 to `[B, out, h', w']`, as the layer's own forward."""
+    padding = tuple(int(side) for side in layer.padding)
     height, width = (
-        (maps.shape[2 + axis] + 2 * int(layer.padding[axis]) - 3) // layer.stride[axis] + 1 for axis in (0, 1)
+        (maps.shape[2 + axis] + 2 * padding[axis] - 3) // layer.stride[axis] + 1 for axis in (0, 1)
     )
     if height * width > MOST_POSITIONS:
         return nn.Conv2d.forward(layer, maps)
     # One product for the whole batch: the weights are read once.
-    columns = F.unfold(maps, 3, padding=layer.padding, stride=layer.stride)
+    columns = F.unfold(maps, 3, padding=padding, stride=layer.stride)
     columns = columns.transpose(0, 1).reshape(columns.shape[1], -1)
     product = layer.weight.view(layer.out_channels, -1) @ columns
     if layer.bias is not None:

@@ -127,8 +127,8 @@ class LockStep:
             # A deterministic jump is linear: the edit stays as far from the reference as its own change says.
             away = sampler.step(i, self.settings.guidance_scale * change, sample - seen.before[self.rows])
             return Step(seen.after[self.rows] + away, drift, change)
-        change = None if seen.estimate is None else estimate.combined - seen.estimate.combined[self.rows]
-        return Step(sampler.step(i, estimate.combined, sample), drift, change)
+        compared = None if seen.estimate is None else estimate.combined - seen.estimate.combined[self.rows]
+        return Step(sampler.step(i, estimate.combined, sample), drift, compared)
 
     def _known_half(self, seen: Seen) -> torch.Tensor | None:
         """The first step's output for the negative half where it is the reference's: same sample, same prompt."""

@@ -126,7 +126,7 @@ def sweep(
             raise EditorError(f"{KNOBS[knob]} is set, and swept as {knob}: give it once")
     try:
         for key in batches:
-            editor.settings(**dict(key))
+            editor.settings(None, **dict(key))
     except ValueError as error:
         raise EditorError(str(error)) from error
     edits: dict[int, Edit] = {}
