@@ -25,7 +25,7 @@ from library.console import (
 
 if TYPE_CHECKING:
     from editor.cache import InversionCache
-    from editor.jobs import Looks
+    from editor.outputs import Looks
     from editor.plan import Task, Writing
     from editor.session import Editor
     from library.direction import Direction
@@ -239,8 +239,7 @@ def _run(
     """Load the models, make the edits, and tell of each; `reports` grows with every one saved."""
     quiet()
     from editor.evaluation import evaluation_line
-    from editor.fitting import available, edits_each, fitted
-    from editor.jobs import plain_settings, run
+    from editor.jobs import run
     from editor.preview import HALF, precision
     from editor.progress import Progress
     from editor.session import Editor
@@ -280,10 +279,7 @@ def _run(
             if report["withheld"]:
                 progress.print(withheld_line(report["output"]))
 
-        settings, count = plain_settings(request, editor), edits_each(request, writing)
-        free = available(editor.device)
-        load = fitted(request, tasks, editor.models, settings, count, options["batch"], free)
-        run(request, tasks, editor, directions, writing, progress, finished, load, silent, looks)
+        run(request, tasks, editor, directions, writing, progress, finished, options["batch"], silent, looks)
     say_notes(getattr(looks.evaluate, "notes", ()))
 
 
@@ -304,8 +300,8 @@ def _looks(request: Request, options: dict[str, Any], editor: Editor) -> Looks:
 
     from editor.errors import ModelsUnavailable
     from editor.evaluation import Evaluator
-    from editor.jobs import Looks
     from editor.models import load_safety_checker
+    from editor.outputs import Looks
     from editor.safety import OFF, safety_verdict
 
     evaluate = Evaluator(editor) if options["evaluate"] else None

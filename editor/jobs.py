@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
+from editor.outputs import Looks, flagged, report_of, saved, withheld
 from editor.plan import Task, Writing
 from editor.progress import Progress, unbroken
 from editor.request import Request
@@ -16,23 +17,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from editor.auto import Choice
-    from editor.fitting import Load
     from editor.inversion import Edit, Inversion
     from editor.session import Editor
     from editor.settings import EditSettings
     from library.direction import Direction
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What looks at edits before they are written; what it says is kept in their records.
-
-    safety: at all pictures that would be written; where it says flagged, they are not, and their record is.
-    evaluate: at an edit and the user's mask; see `editor.evaluation`.
-    """
-
-    safety: Callable[[Sequence[Any]], Mapping[str, Any] | None] | None = None
-    evaluate: Callable[[Edit, str | None], Mapping[str, Any]] | None = None
 
 
 def run(
@@ -43,15 +31,15 @@ def run(
     writing: Writing,
     progress: Progress,
     finished: Callable[[dict[str, Any]], None],
-    load: Load | None = None,
+    batch: int | None = None,
     silent: bool = False,
     looks: Looks | None = None,
 ) -> None:
     """Make and save every edit; `finished` is told of each as soon as its files are there.
 
-    `load` says how many pictures of one size are inverted and edits made at a time (None: see
-    `editor.fitting.fitted`); where memory runs out all the same, it is halved once. What the UNet sees in one
-    call with others comes out as it would alone but for rounding.
+    `batch` pictures of one size are inverted and edits made at a time, None: what fits (`editor.fitting.fitted`);
+    where memory runs out all the same, it is halved once. What the UNet sees in one call with others comes out
+    as it would alone but for rounding.
     """
     from editor.fitting import available, edits_each, fitted
     from editor.record import file_facts, save_picture
@@ -60,9 +48,8 @@ def run(
 
     looks = looks or Looks()
     settings = plain_settings(request, editor)
-    if load is None:
-        count, free = edits_each(request, writing), available(editor.device)
-        load = fitted(request, tasks, editor.models, settings, count, None, free)
+    count, free = edits_each(request, writing), available(editor.device)
+    load = fitted(request, tasks, editor.models, settings, count, batch, free)
     room = Room(load, settings, progress.print)
 
     def edited(chunk: Sequence[Any]) -> list[tuple[Edit, int]]:
@@ -91,18 +78,19 @@ def run(
             for task, inversion, place in wanted:
                 ((sheet, record),) = room.edits([(inversion, directions[place])], swept)
                 output = task.outputs[place]
-                about = {**_facts(request, editor), "mask": mask, "batch": 1, "input": task.picture}
-                about |= {"expression": request.expressions[place]}
+                about = {**_facts(request, editor), "mask": mask, "input": task.picture}
+                about |= {"batch": room.load.together(settings), "expression": request.expressions[place]}
                 record = settled(_directed(record, directions[place]) | about, request.recorded)
                 with unbroken():
                     if flagged(record):
-                        finished(_withheld(record, output, writing))
+                        finished(withheld(record, output, writing))
                     else:
                         save_picture(sheet, output, record, writing.force)
-                        finished(_report(output, record))
+                        finished(report_of(output, record))
                     progress.finished()
             continue
-        choices = [_chosen(request, *one, directions, progress, silent) for one in wanted]
+        rows = as_settings(room.load)
+        choices = [_chosen(request, *one, directions, progress, rows, silent) for one in wanted]
         for chunk in _alike(list(zip(wanted, choices, strict=True)), room.load.edits):
             about = {**_facts(request, editor), "mask": mask}
             edits = room.edits(chunk, edited)
@@ -112,7 +100,7 @@ def run(
                 record = _directed(edit.record, directions[place]) | about
                 with unbroken():
                     output = task.outputs[place]
-                    finished(_saved(edit, record, output, inversion, writing, request, looks))
+                    finished(saved(edit, record, output, inversion, writing, request, looks))
                     progress.finished()
 
 
@@ -180,6 +168,7 @@ def _chosen(
     place: int,
     directions: Sequence[Direction],
     progress: Progress,
+    rows: Mapping[str, Any],
     silent: bool,
 ) -> Choice | None:
     """What --auto chooses for one edit, told; None where nothing is to be chosen."""
@@ -194,7 +183,7 @@ def _chosen(
         made += 0 if stage == "reference" else len(latents)
         progress.on_step(stage, i, timestep, latents)
 
-    settings = dict(request.settings)
+    settings = {**request.settings, **rows}
     try:
         choice = choose(
             inversion,
@@ -277,66 +266,6 @@ def _facts(request: Request, editor: Editor) -> dict[str, Any]:
         "tool": tool_version(),
         "versions": versions(),
     }
-
-
-def _saved(
-    edit: Edit,
-    record: Mapping[str, Any],
-    output: Path,
-    inversion: Inversion,
-    writing: Writing,
-    request: Request,
-    looks: Looks,
-) -> dict[str, Any]:
-    """Write the picture, its record and, where asked for, the sheet; what there is to report."""
-    from editor.pictures import attention_sheet
-    from editor.record import save_picture, write_whole
-    from editor.replay import settled
-    from editor.sheets import contact_sheet
-
-    findings = [asdict(finding) for finding in edit.findings]
-    shown = [edit.image, edit.reconstruction] if writing.beside(output) else [edit.image]
-    verdict = looks.safety(shown) if looks.safety else None
-    record = settled({**record, "findings": findings, "safety": verdict}, request.recorded)
-    if flagged(record):
-        return _withheld(record, output, writing)
-    if looks.evaluate:
-        record = {**record, "evaluation": looks.evaluate(edit, request.mask)}
-    save_picture(edit.image, output, record, writing.force)
-    start = [("input", inversion.picture)] if inversion.picture else []
-    last = (record["expression"], edit.image)
-    made = {
-        "sheet": lambda: contact_sheet([[*start, ("reconstruction", edit.reconstruction), last]]),
-        "attention": lambda: attention_sheet(inversion, edit),
-    }
-    report = _report(output, record)
-    for kind, path in writing.beside(output).items():
-        picture = made[kind]()
-        write_whole(path, lambda file, picture=picture: picture.save(file, "PNG"))
-        report[kind] = str(path)
-    return report
-
-
-def flagged(record: Mapping[str, Any]) -> bool:
-    """Whether a record is of pictures that the safety checker flagged."""
-    return bool((record.get("safety") or {}).get("flagged"))
-
-
-def _withheld(record: Mapping[str, Any], output: Path, writing: Writing) -> dict[str, Any]:
-    """Write the record alone; a picture that it replaces is removed, so that the two do not disagree."""
-    from editor.record import check_free, save_record
-
-    for path in (output, output.with_suffix(".json"), *writing.beside(output).values()):
-        check_free(path, writing.force)
-        path.unlink(missing_ok=True)
-    save_record(output, record)
-    return _report(output, record)
-
-
-def _report(output: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to tell of a picture; `output` is where it lies unless it was withheld."""
-    withheld = flagged(record)
-    return {"output": str(output), "sheet": None, "attention": None, "withheld": withheld, "record": record}
 
 
 def _swept(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from editor.models import Models, _check_folder, _load_by, _resolved, _scheduler_config
+from editor.models import Models, check_folder, load_by, names_safety_checker, read_scheduler_config, resolved
 from editor.regularize import Regulariser
 from editor.settings import EditSettings
 
@@ -67,12 +67,12 @@ def outline(models: Any = None, dtype: torch.dtype | None = None) -> Models:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    chosen = _resolved(models)
+    chosen = resolved(models)
     location, revision = str(chosen.diffusion), getattr(chosen, "revision", None)
-    _check_folder(location)
+    check_folder(location)
 
     def config(loader: Callable[..., Any], folder: str) -> Any:
-        return _load_by(loader, folder, location, subfolder=folder, revision=revision)
+        return load_by(loader, folder, location, subfolder=folder, revision=revision)
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config(UNet2DConditionModel.load_config, "unet"))
@@ -84,7 +84,7 @@ def outline(models: Any = None, dtype: torch.dtype | None = None) -> Models:
         vae=(vae if dtype is None else vae.to(dtype)).eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=None,
-        scheduler_config=_scheduler_config(location, revision),
+        scheduler_config=read_scheduler_config(location, revision),
         captioner=getattr(chosen, "captioner", None),
         revision=revision,
         defaults=dict(getattr(chosen, "defaults", None) or {}),
@@ -95,20 +95,18 @@ def outline(models: Any = None, dtype: torch.dtype | None = None) -> Models:
 def extra_weights(models: Any = None, *, captioner: bool, safety: bool) -> dict[str, int]:
     """Bytes of what is loaded beside the diffusion model: its captioner, its safety checker where it has one."""
     import torch
-    from diffusers import DiffusionPipeline
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import BlipConfig, BlipForConditionalGeneration, CLIPConfig
 
-    chosen, found = _resolved(models), {}
+    chosen, found = resolved(models), {}
     location, revision = str(chosen.diffusion), getattr(chosen, "revision", None)
     with torch.device("meta"):
         if captioner and chosen.captioner:
-            config = _load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
+            config = load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
             found["captioner"] = size_of(BlipForConditionalGeneration(config))
-        index = _load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
-        if safety and (index.get("safety_checker") or [None])[0]:
+        if safety and names_safety_checker(location, revision):
             folder = {"subfolder": "safety_checker", "revision": revision}
-            config = _load_by(CLIPConfig.from_pretrained, "safety checker", location, **folder)
+            config = load_by(CLIPConfig.from_pretrained, "safety checker", location, **folder)
             found["safety checker"] = size_of(StableDiffusionSafetyChecker(config))
     return found
 

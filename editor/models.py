@@ -100,10 +100,10 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
         return models
     import torch
 
-    models = _resolved(models)
+    models = resolved(models)
     location = str(models.diffusion)
     revision = getattr(models, "revision", None)
-    _check_folder(location)
+    check_folder(location)
     place, dtype = choose_device(device), dtype or torch.float32
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -121,7 +121,7 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
         vae=vae.to(place).eval(),
         text_encoder=text_encoder.to(place).eval(),
         tokenizer=part(CLIPTokenizer, "tokenizer"),
-        scheduler_config=_scheduler_config(location, revision),
+        scheduler_config=read_scheduler_config(location, revision),
         captioner=getattr(models, "captioner", None),
         revision=revision,
         defaults=dict(getattr(models, "defaults", None) or {}),
@@ -141,14 +141,12 @@ def load_captioner(location: str, device: Any = None) -> Captioner:
 def load_safety_checker(models: str | None = None, device: Any = None) -> SafetyChecker | None:
     """The safety checker that a model set's `model_index.json` names, in float32; None where it names none."""
     import torch
-    from diffusers import DiffusionPipeline
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPImageProcessor
 
-    chosen = _resolved(models)
+    chosen = resolved(models)
     location, revision = str(chosen.diffusion), chosen.revision
-    index = _load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
-    if not (index.get("safety_checker") or [None])[0]:
+    if not names_safety_checker(location, revision):
         return None
     model = _load(
         StableDiffusionSafetyChecker,
@@ -161,7 +159,15 @@ def load_safety_checker(models: str | None = None, device: Any = None) -> Safety
     return SafetyChecker(model.to(choose_device(device)).eval(), extractor)
 
 
-def _resolved(models: Any) -> Any:
+def names_safety_checker(location: str, revision: str | None = None) -> bool:
+    """Whether the `model_index.json` of a folder or hub id names a safety checker; raises ModelsUnavailable."""
+    from diffusers import DiffusionPipeline
+
+    index = load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
+    return bool((index.get("safety_checker") or [None])[0])
+
+
+def resolved(models: Any) -> Any:
     """A record with a `diffusion` location, from the name of a model set, a path, a hub id or None."""
     if models is None or isinstance(models, (str, Path)):
         from zoo.registry import resolve
@@ -175,7 +181,7 @@ def _resolved(models: Any) -> Any:
     return models
 
 
-def _check_folder(location: str) -> None:
+def check_folder(location: str) -> None:
     folder = Path(location)
     if folder.is_dir() and not (folder / MODEL_INDEX).is_file():
         raise ModelsUnavailable(
@@ -186,20 +192,20 @@ def _check_folder(location: str) -> None:
         raise ModelsUnavailable(f"{location}: no such folder; expected a diffusers folder or a hub id")
 
 
-def _scheduler_config(location: str, revision: str | None) -> Mapping[str, Any]:
+def read_scheduler_config(location: str, revision: str | None) -> Mapping[str, Any]:
     from diffusers import DDIMScheduler
 
-    config = _load_by(
+    config = load_by(
         DDIMScheduler.load_config, "scheduler", location, subfolder="scheduler", revision=revision
     )
     return dict(config)
 
 
 def _load(cls: Any, location: str, **kwargs: Any) -> Any:
-    return _load_by(cls.from_pretrained, cls.__name__, location, **kwargs)
+    return load_by(cls.from_pretrained, cls.__name__, location, **kwargs)
 
 
-def _load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:
+def load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:
     """Load, turning the libraries' many errors for one thing into one line with the ways out."""
     try:
         return loader(location, **{k: v for k, v in kwargs.items() if v is not None})

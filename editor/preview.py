@@ -87,7 +87,8 @@ def preview_lines(plan: dict[str, Any]) -> list[str]:
         f"edits   {plan['edits']} of {plan['steps']} steps at {width}×{height}",
         f"batch   {counted(batch['pictures'], 'picture')} inverted, {counted(batch['edits'], 'edit')} made at a "
         f"time; at most {counted(batch['rows'], 'row')} of the UNet a call",
-        f"memory  {_megabytes(memory['peak'])} predicted: weights {_megabytes(sum(memory['weights'].values()))}, "
+        f"memory  {_megabytes(memory['peak'])} predicted, beside the program itself: "
+        f"weights {_megabytes(sum(memory['weights'].values()))}, "
         f"working {_megabytes(memory['working'][phase])} ({phase}); {room}",
     ]
     lines += ["        that does not fit: try a smaller --size or another --device"] if short else []

@@ -58,14 +58,19 @@ def folder_samples(folder: Path, count: int, side: int, wanted: Mapping[str, str
 
     Raises EditorError where the folder has none.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
-    if not files:
-        raise EditorError(f"{folder} has no pictures; expected a folder of {', '.join(PICTURES)} files")
     size = (side, side)
     return [
         Sample(seed + k, ImageOps.fit(read_picture(file), size, Image.Resampling.LANCZOS), wanted=wanted)
-        for k, file in enumerate(files[:count])
+        for k, file in enumerate(pictures_in(folder)[:count])
     ]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder by name; EditorError where there is none."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+    if not files:
+        raise EditorError(f"{folder} has no pictures; expected a folder of {', '.join(PICTURES)} files")
+    return files
 
 
 def prompt_samples(direction: Direction, count: int, wanted: Mapping[str, str], seed: int) -> list[Sample]:

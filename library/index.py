@@ -21,7 +21,7 @@ from library.fileformat import read_header
 from library.index_evaluations import TABLE, bring_up_evaluations
 from library.layer import EVALUATION_FILE, VERSION_FILE, Layer, VersionPath
 from library.records import check_place
-from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, to_json
+from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, stamp_of, to_json
 
 __all__ = ["INDEX_FILE", "discard", "open_indexes"]
 
@@ -254,7 +254,7 @@ def _bring_up_leaf(
         status = found.get(version)
         if (
             status
-            and stamp == _stamp(status)
+            and stamp == stamp_of(status)
             and aliases == to_json(labels.aliases(version))
             and tags == to_json(labels.tags(version, json.loads(recorded)))
         ):
@@ -269,10 +269,6 @@ def _bring_up_leaf(
         f"(SELECT max(version) FROM {schema}.entry WHERE leaf=?1 AND fault IS NULL)) WHERE leaf=?1",
         (leaf,),
     )
-
-
-def _stamp(status: os.stat_result) -> int:
-    return hash((status.st_mtime_ns, status.st_size, status.st_ino))
 
 
 def _insert(
@@ -304,7 +300,7 @@ def _insert(
     marks = ", ".join("?" * (len(row) + 5))
     columns = f"leaf, head, stamp, recorded, {', '.join(COLUMNS)}, crc"
     insert = f"INSERT INTO {schema}.entry({columns}) VALUES ({marks})"
-    cursor = connection.execute(insert, (leaf, 0, _stamp(status), recorded, *row, row_check(row)))
+    cursor = connection.execute(insert, (leaf, 0, stamp_of(status), recorded, *row, row_check(row)))
     if values["fault"] is None:
         insert = f"INSERT INTO {schema}.words(rowid, title, captions) VALUES (?, ?, ?)"
         connection.execute(insert, (cursor.lastrowid, *words))

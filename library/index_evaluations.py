@@ -10,7 +10,7 @@ from typing import Any
 from library.errors import DirectionsError
 from library.evaluation import read_evaluation
 from library.layer import Layer
-from library.rows import DIGEST, IndexDamaged, row_check
+from library.rows import DIGEST, IndexDamaged, row_check, stamp_of
 
 __all__ = ["TABLE", "bring_up_evaluations", "checked_evaluation", "columns", "joins"]
 
@@ -37,7 +37,7 @@ def bring_up_evaluations(
     known = dict(rows.fetchall())
     for version in known.keys() | found.keys():
         status = found.get(version)
-        stamp = None if status is None else hash((status.st_mtime_ns, status.st_size, status.st_ino))
+        stamp = None if status is None else stamp_of(status)
         if stamp is not None and stamp == known.get(version):
             continue
         if version in known:

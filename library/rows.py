@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from typing import Any
 from zlib import crc32
 
@@ -11,7 +12,9 @@ from library.errors import DirectionsError
 from library.expressions import parents_text
 from library.layer import Layer
 
-__all__ = ["COLUMNS", "IndexDamaged", "Labels", "checked_row", "describe", "headline", "row_check", "to_json"]
+__all__ = [
+    "COLUMNS", "IndexDamaged", "Labels", "checked_row", "describe", "headline", "row_check", "stamp_of", "to_json",
+]  # fmt: skip
 
 COLUMNS = (
     "name", "version", "source", "target", "encoder", "quality", "tags", "aliases", "created", "author",
@@ -76,6 +79,11 @@ def headline(quality: dict[str, Any]) -> float | None:
         if key in numbers:
             return float(numbers[key])
     return None
+
+
+def stamp_of(status: os.stat_result) -> int:
+    """One number that changes when a file does."""
+    return hash((status.st_mtime_ns, status.st_size, status.st_ino))
 
 
 def row_check(row: list[Any]) -> int:

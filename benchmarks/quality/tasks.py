@@ -14,16 +14,15 @@ from PIL import Image, ImageOps
 
 from benchmarks.quality.batch import Sample
 from benchmarks.zoo import held_out
-from editor.errors import EditorError
 from editor.images import read_picture
+from editor.samples import pictures_in
 from editor.session import Editor
 from zoo.concepts import ACCESSORIES, BACKGROUNDS
-from zoo.recipe.scenes import Scene, draw_background, draw_scene, sample_scene
+from zoo.recipe.scenes import Scene, draw_background, draw_scene
 from zoo.recipe.translations import Translation
 
 #: Tasks take their held-out scenes from places this far apart, so that no two share a picture.
 APART = 1000
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MASKS = "masks"
 
 
@@ -88,7 +87,6 @@ def _scene_samples(
     samples = []
     for scene in (scenes[n] for n in numbers):
         pixels, body = draw_scene(scene)
-        target = sample_scene(scene.seed, **{**translation.fixed, **translation.changed})
         picture = Image.fromarray(pixels)
         caption = editor.caption(picture)
         samples.append(
@@ -99,8 +97,8 @@ def _scene_samples(
                 target_caption=swapped(caption, translation.source, translation.target),
                 direction=direction,
                 picture=picture,
-                wanted=wanted(target, translation),
-                mask=body | draw_scene(target)[1],
+                wanted=translation.wanted(scene),
+                mask=translation.free(scene),
                 body=body,
                 scenery=np.asarray(draw_background(scene).reduce(2)),
             )
@@ -116,7 +114,6 @@ def _prompted_samples(
     samples = []
     for scene in (scenes[n] for n in numbers):
         prompt = f"a {scene.style} of a {scene.object} {BACKGROUNDS[scene.background]}"
-        target = sample_scene(scene.seed, **{**translation.fixed, **translation.changed})
         samples.append(
             Sample(
                 key=str(scene.seed),
@@ -124,15 +121,10 @@ def _prompted_samples(
                 caption=prompt,
                 target_caption=swapped(prompt, translation.source, translation.target),
                 direction=direction,
-                wanted=wanted(target, translation),
+                wanted=translation.wanted(scene),
             )
         )
     return samples
-
-
-def wanted(target: Scene, translation: Translation) -> dict[str, str]:
-    """What the judge must say: what was to change, and still the same animal."""
-    return {head: getattr(target, head) for head in {"object": None, **translation.changed}}
 
 
 def folder_task(editor: Editor, folder: Path, source: str, target: str, count: int) -> Task:
@@ -141,10 +133,7 @@ def folder_task(editor: Editor, folder: Path, source: str, target: str, count: i
     Of each the middle square is taken, in picture and mask, at the models' own size.
     Raises EditorError where the folder has no picture.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
-    if not files:
-        raise EditorError(f"{folder} has no pictures; expected a folder of {', '.join(PICTURES)} files")
-    files = files[:count]
+    files = pictures_in(folder)[:count]
     load = partial(_folder_samples, editor, files, source, target)
     return Task(f"{source} → {target}", tuple(file.name for file in files), load)
 

@@ -297,7 +297,10 @@ def test_a_plan_says_what_would_be_made_and_makes_nothing(
     before = sorted(Path().rglob("*"))
     result = worked(picture, *THREE, "--size", 128, "--sheet", "--plan")
     assert "3 of 50 steps at 128×128" in result.stdout and "3 edits made at a time" in result.stdout
-    assert "at most 2 rows of the UNet a call" in result.stdout and " predicted: weights " in result.stdout
+    assert (
+        "at most 2 rows of the UNet a call" in result.stdout
+        and " predicted, beside the program itself: weights " in result.stdout
+    )
     assert "cat-cat2dog.png, cat-cat2dog.json, cat-cat2dog-sheet.png" in result.stdout
     plan = json.loads(worked(picture, *THREE, "--size", 128, "--plan", "--json").stdout)
     assert plan["edits"] == 3 and plan["batch"] == {"pictures": 1, "edits": 3, "rows": 2}

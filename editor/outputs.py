@@ -1,0 +1,89 @@
+"""What comes out of an edit, into files: picture, record and sheets, or the record alone where it is withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editor.plan import Writing
+from editor.record import check_free, save_picture, save_record, write_whole
+from editor.replay import settled
+from editor.request import Request
+
+if TYPE_CHECKING:
+    from editor.inversion import Edit, Inversion
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What looks at edits before they are written; what it says is kept in their records.
+
+    safety: at all pictures that would be written; where it says flagged, they are not, and their record is.
+    evaluate: at an edit and the user's mask; see `editor.evaluation`.
+    """
+
+    safety: Callable[[Sequence[Any]], Mapping[str, Any] | None] | None = None
+    evaluate: Callable[[Edit, str | None], Mapping[str, Any]] | None = None
+
+
+def saved(
+    edit: Edit,
+    record: Mapping[str, Any],
+    output: Path,
+    inversion: Inversion,
+    writing: Writing,
+    request: Request,
+    looks: Looks,
+) -> dict[str, Any]:
+    """Write the picture, its record and, where asked for, the sheet; what there is to report."""
+    from editor.pictures import attention_sheet
+    from editor.sheets import contact_sheet
+
+    findings = [asdict(finding) for finding in edit.findings]
+    shown = [edit.image, edit.reconstruction] if writing.beside(output) else [edit.image]
+    verdict = looks.safety(shown) if looks.safety else None
+    record = settled({**record, "findings": findings, "safety": verdict}, request.recorded)
+    if flagged(record):
+        return withheld(record, output, writing)
+    if looks.evaluate:
+        record = {**record, "evaluation": looks.evaluate(edit, request.mask)}
+    save_picture(edit.image, output, record, writing.force)
+    start = [("input", inversion.picture)] if inversion.picture else []
+    last = (record["expression"], edit.image)
+    made = {
+        "sheet": lambda: contact_sheet([[*start, ("reconstruction", edit.reconstruction), last]]),
+        "attention": lambda: attention_sheet(inversion, edit),
+    }
+    report = report_of(output, record)
+    for kind, path in writing.beside(output).items():
+        picture = made[kind]()
+        write_whole(path, lambda file, picture=picture: picture.save(file, "PNG"))
+        report[kind] = str(path)
+    return report
+
+
+def flagged(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of pictures that the safety checker flagged."""
+    return bool((record.get("safety") or {}).get("flagged"))
+
+
+def withheld(record: Mapping[str, Any], output: Path, writing: Writing) -> dict[str, Any]:
+    """Write the record alone; a picture that it replaces is removed, so that the two do not disagree."""
+    for path in (output, output.with_suffix(".json"), *writing.beside(output).values()):
+        check_free(path, writing.force)
+        path.unlink(missing_ok=True)
+    save_record(output, record)
+    return report_of(output, record)
+
+
+def report_of(output: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to tell of a picture; `output` is where it lies unless it was withheld."""
+    return {
+        "output": str(output),
+        "sheet": None,
+        "attention": None,
+        "withheld": flagged(record),
+        "record": record,
+    }
