@@ -106,10 +106,13 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def in_own_process(module: str, arguments: Sequence[str], threads: int = 1) -> Any:
-    """What `python -m module` prints as JSON in its last line; CalledProcessError where it fails."""
+def in_own_process(module: str, arguments: Sequence[str], threads: int | None = 1) -> Any:
+    """What `python -m module` prints as JSON in its last line; CalledProcessError where it fails.
+
+    threads None: as many as torch chooses.
+    """
     command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     done = subprocess.run(
         command,
         check=True,

@@ -180,13 +180,16 @@ def chosen(
 
 def figure_lines(record: Mapping[str, Any]) -> list[str]:
     """The other figures for people, one a line."""
+    from editor.figures import decibels
+
     lines = []
     for name, label, factor, unit in (
         ("kept_psnr", "kept", 1, " dB where nothing should change"),
         ("structure", "structure", 1000, " ×10⁻³ distance"),
-        ("reconstruction_psnr", "inversion", 1, " dB reconstruction"),
     ):
         if figure := record["figures"].get(name):
             mean, low, high = (factor * figure[key] for key in ("mean", "low", "high"))
             lines.append(f"  {label:<10}  {mean:.1f}{unit} ({low:.1f}–{high:.1f})")
+    if figure := record["figures"].get("reconstruction_psnr"):
+        lines.append(f"  {'inversion':<10}  {decibels(figure['mean'])} reconstruction")
     return lines

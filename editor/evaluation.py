@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from editor.diagnosis import SMALL_WORLDS
-from editor.figures import background_figures, psnr_of, unit
+from editor.figures import background_figures, decibels, psnr_of, unit
 from editor.images import one_picture
 from editor.judges import ClipJudge, SceneJudge
 from editor.masks import ImplicitMask
@@ -163,7 +163,7 @@ def evaluation_line(found: Mapping[str, Any]) -> str:
     if "structure" in found:
         parts.append(f"structure {1000 * found['structure']:.1f} ×10⁻³")
     if "reconstruction_psnr" in found:
-        parts.append(f"reconstruction {found['reconstruction_psnr']:.1f} dB")
+        parts.append(f"reconstruction {decibels(found['reconstruction_psnr'])}")
     return "; ".join(parts)
 
 

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 #: SSIM's window and constants for pixels in [0, 1]: Wang et al. 2004, section III-B and III-C.
 WINDOW, SIGMA, C1, C2 = 11, 1.5, 0.01**2, 0.03**2
 RESAMPLES = 2000
+#: dB that stand for no error at all.
+MOST_PSNR = 100.0
 #: The 97.5th percentile of the normal distribution: that of a 95% interval.
 Z = 1.959964
 
@@ -77,8 +79,13 @@ def background_figures(edit: np.ndarray, source: np.ndarray, mask: np.ndarray) -
 
 
 def psnr_of(error: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error of pixels in [0, 1]; at most 100."""
-    return float(-10 * np.log10(max(error, 1e-10)))
+    """Peak signal-to-noise ratio in dB of a mean squared error of pixels in [0, 1]; at most `MOST_PSNR`."""
+    return float(-10 * np.log10(max(error, 10 ** (-MOST_PSNR / 10))))
+
+
+def decibels(psnr: float) -> str:
+    """`31.2 dB`, or `exact`: as it is where the reference is held on the inversion's own trajectory."""
+    return "exact" if psnr > MOST_PSNR - 0.05 else f"{psnr:.1f} dB"
 
 
 def self_similarity(features: torch.Tensor) -> torch.Tensor:

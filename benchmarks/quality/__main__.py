@@ -69,7 +69,7 @@ def costs_of(
     common: Mapping[str, Any],
 ) -> Costs:
     """What each method costs: of the wanted ones measured where that is not known yet, else what is known."""
-    from benchmarks.quality.costs import in_own_process
+    from benchmarks.quality.costs import of_own_process
     from benchmarks.quality.runs import digest
 
     where = re.sub(r", load [\d.]+", "", machine())
@@ -85,7 +85,7 @@ def costs_of(
         }
         key = digest(what)
         if key not in results and method in wanted and not (options.no_costs or options.quick):
-            results.add({"key": key, "what": what, "costs": in_own_process(method.name, passed_on(options))})
+            results.add({"key": key, "what": what, "costs": of_own_process(method.name, passed_on(options))})
         if key in results:
             found[method.name] = results.records[key]["costs"]
     return found

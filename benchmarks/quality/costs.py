@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.pipeline import MEBIBYTE, forget_peak, peak, resident
+from benchmarks.processes import MEBIBYTE, forget_peak, in_own_process, peak, resident
 from benchmarks.quality.batch import Batch
 from benchmarks.quality.figures import Figure
 from benchmarks.quality.methods import Method
@@ -78,10 +74,6 @@ def _top(editor: Editor) -> int | None:
         return None
 
 
-def in_own_process(method: str, arguments: Sequence[str]) -> list[dict[str, float]]:
+def of_own_process(method: str, arguments: Sequence[str]) -> list[dict[str, float]]:
     """`measure_costs` of one method in a process of its own; `arguments` are the benchmark's."""
-    command = [sys.executable, "-m", "benchmarks.quality", "--cost-of", method, *arguments]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_own_process("benchmarks.quality", ["--cost-of", method, *arguments], None)
