@@ -237,13 +237,13 @@ def test_a_batch_equals_single_runs(
     latents: dict[str, Any] = {}
     from editor import jobs
 
-    saved = jobs._saved
+    saved = jobs.saved
 
     def keep(edit: Any, record: Any, output: Path, *rest: Any) -> Any:
         latents[str(output)] = edit.latents
         return saved(edit, record, output, *rest)
 
-    monkeypatch.setattr(jobs, "_saved", keep)
+    monkeypatch.setattr(jobs, "saved", keep)
     names = [picture, "other.png", "wide.png"]
     arguments = ["-d", "cat2dog", "-d", "0.5*day2night", "--steps", 1, *CAPTION, "--no-cache", "--json"]
     together = json.loads(worked(*names, *arguments, "--batch", 3, "-o", "together").stdout)
