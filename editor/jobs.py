@@ -63,6 +63,10 @@ def run(
         rows, knobs = as_settings(room.load), writing.sweep or {}
         return [_swept(request, inversion, along, knobs, looks, rows) for inversion, along in jobs]
 
+    def chosen(parts: Sequence[tuple[Task, Inversion, int]]) -> list[Choice | None]:
+        rows = as_settings(room.load)
+        return [_chosen(request, *part, directions, progress, rows, silent) for part in parts]
+
     def inverted(group: Sequence[Task]) -> list[Inversion]:
         return _inverted(request, group, editor, progress, silent)
 
@@ -89,8 +93,7 @@ def run(
                         finished(report_of(output, record))
                     progress.finished()
             continue
-        rows = as_settings(room.load)
-        choices = [_chosen(request, *one, directions, progress, rows, silent) for one in wanted]
+        choices = [choice for one in wanted for choice in room.edits([one], chosen)]
         for chunk in _alike(list(zip(wanted, choices, strict=True)), room.load.edits):
             about = {**_facts(request, editor), "mask": mask}
             edits = room.edits(chunk, edited)

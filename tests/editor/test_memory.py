@@ -248,6 +248,16 @@ def test_of_edits_one_by_one_the_rows_are_halved(
     worked(picture, "-d", "cat2dog", *SHORT, "--sweep", "strength=0,1", "-o", "sweep.png")
 
 
+def test_the_trials_of_auto_are_halved_too(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_above(monkeypatch, 1)
+    result = worked(picture, "-d", "cat2dog", *SHORT, "--auto", "--no-cache", "-o", "edit.png")
+    assert result.stderr.count("out of memory: again with 1 row of the UNet at a time instead of 2") == 1
+    record = read_record("edit.png")
+    assert record["settings"]["max_rows"] == 1 and record["auto"]["reason"]
+
+
 def test_a_second_time_is_an_error_with_what_to_do_and_another_failure_is_none_of_it(
     picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
