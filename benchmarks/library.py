@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Row, arguments, at_most, measured, report
+from benchmarks.report import Row, arguments, at_most, environment, measured, report
 from library import Direction, Library
 from library.fileformat import encode
 from library.index import INDEX_FILE
@@ -77,9 +77,9 @@ def build(folder: Path, count: int) -> None:
 def run(folder: Path, *words: str) -> Run:
     """`directions` with these words as a whole process."""
     command = [sys.executable, "-m", "library", "--library", str(folder), *words]
-    environment = {**os.environ, "DIRECTIONS_PATH": "", "COLUMNS": "120"}
+    settled = environment(DIRECTIONS_PATH="", COLUMNS="120")
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=settled)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -58,6 +58,12 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def environment(**changes: str) -> dict[str, str]:
+    """That of a process which is measured cold: as for an installed program, Python keeps compiled modules."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **changes}
+
+
 def machine() -> str:
     """One line that says where figures were measured."""
     processor = platform.processor() or platform.machine()

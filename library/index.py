@@ -13,6 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ def _attach(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
     with contextlib.suppress(sqlite3.Error):
         connection.execute(f"DETACH {schema}")
     connection.execute(f"ATTACH ':memory:' AS {schema}")
-    bring_up(connection, schema, layer)
+    make_tables(connection, schema)
+    bring_up(connection, schema, layer, Difference.between(connection, schema, layer))
 
 
 def _bring_up_file(path: Path, layer: Layer) -> None:
@@ -113,11 +115,18 @@ def _bring_up_file(path: Path, layer: Layer) -> None:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA cache_size=-32768")
         connection.execute("PRAGMA cell_size_check=ON")
-        if is_fresh(connection, "main", layer):
-            return
+        if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+            difference = Difference.between(connection, "main", layer)
+            if not difference.changed and not difference.gone:
+                return
+        else:
+            difference = None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            bring_up(connection, "main", layer)
+            if difference is None:
+                make_tables(connection, "main")
+                difference = Difference.between(connection, "main", layer)
+            bring_up(connection, "main", layer, difference)
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -127,54 +136,61 @@ def _bring_up_file(path: Path, layer: Layer) -> None:
         connection.close()
 
 
-def is_fresh(connection: sqlite3.Connection, schema: str, layer: Layer) -> bool:
-    """Whether every folder is as old as the index remembers."""
-    if connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0] != SCHEMA:
-        return False
+@dataclass(frozen=True)
+class Difference:
+    """What a library's folders hold that its index does not know: `changed` names with their folders' times."""
+
+    changed: dict[str, int]
+    gone: frozenset[str]
+
+    @classmethod
+    def between(cls, connection: sqlite3.Connection, schema: str, layer: Layer) -> Difference:
+        """What to read again: every folder's time is compared with the one remembered."""
+        folders, leaves = _remembered(connection, schema)
+        names = _subfolders(layer.folder)
+        root = str(layer.folder)
+        changed = {name: mtime for name, mtime in names.items() if folders.get(name) != mtime}
+        for (name, encoder), (_, mtime) in leaves.items():
+            try:
+                same = os.stat(f"{root}/{name}/{encoder}").st_mtime_ns == mtime
+            except OSError:
+                same = False
+            if not same and name in names:
+                changed[name] = names[name]
+        return cls(changed, frozenset(folders.keys() - names.keys()))
+
+
+def bring_up(connection: sqlite3.Connection, schema: str, layer: Layer, difference: Difference) -> None:
+    """Read what changed."""
     folders, leaves = _remembered(connection, schema)
-    names = _subfolders(layer.folder)
-    if names.keys() != folders.keys():
-        return False
-    root = str(layer.folder)
-    try:
-        return all(folders[name] == mtime for name, mtime in names.items()) and all(
-            os.stat(f"{root}/{name}/{encoder}").st_mtime_ns == mtime
-            for (name, encoder), (_, mtime) in leaves.items()
-        )
-    except OSError:
-        return False
+    recent = time.time_ns() - RECENT
+    encoders_of: dict[str, set[str]] = {}
+    for name, encoder in leaves:
+        encoders_of.setdefault(name, set()).add(encoder)
+    for name in difference.gone:
+        for encoder in encoders_of.get(name, ()):
+            _forget_leaf(connection, schema, leaves.pop((name, encoder))[0])
+        connection.execute(f"DELETE FROM {schema}.folder WHERE name=?", (name,))
+    for name, mtime in sorted(difference.changed.items()):
+        encoders = encoders_of.get(name, set())
+        if folders.get(name) != mtime:
+            present = set(_subfolders(layer.folder / name))
+            for gone in encoders - present:
+                _forget_leaf(connection, schema, leaves.pop((name, gone))[0])
+            connection.execute(f"REPLACE INTO {schema}.folder VALUES (?, ?)", (name, _settled(mtime, recent)))
+            encoders = present
+        for encoder in sorted(encoders):
+            _bring_up_leaf(connection, schema, layer, name, encoder, leaves.get((name, encoder)))
 
 
-def bring_up(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
-    """Read what changed since the index was last brought up."""
+def make_tables(connection: sqlite3.Connection, schema: str) -> None:
+    """The tables of a new index; IndexDamaged for one of another schema."""
     version = connection.execute(f"PRAGMA {schema}.user_version").fetchone()[0]
     if version not in (0, SCHEMA):
         raise IndexDamaged(f"schema {version}")
     if version == 0:
         for statement in TABLES.format(s=schema).strip().split(";\n"):
             connection.execute(statement)
-    folders, leaves = _remembered(connection, schema)
-    recent = time.time_ns() - RECENT
-    names = _subfolders(layer.folder)
-    for name in folders.keys() - names.keys():
-        for known in [key for key in leaves if key[0] == name]:
-            _forget_leaf(connection, schema, leaves.pop(known)[0])
-        connection.execute(f"DELETE FROM {schema}.folder WHERE name=?", (name,))
-    known_encoders: dict[str, set[str]] = {}
-    for name, encoder in leaves:
-        known_encoders.setdefault(name, set()).add(encoder)
-    for name in sorted(names):
-        encoders = known_encoders.get(name, set())
-        if folders.get(name) != names[name]:
-            present = set(_subfolders(layer.folder / name))
-            for gone in encoders - present:
-                _forget_leaf(connection, schema, leaves.pop((name, gone))[0])
-            connection.execute(
-                f"REPLACE INTO {schema}.folder VALUES (?, ?)", (name, _settled(names[name], recent))
-            )
-            encoders = present
-        for encoder in sorted(encoders):
-            _bring_up_leaf(connection, schema, layer, name, encoder, leaves.get((name, encoder)))
 
 
 def _remembered(

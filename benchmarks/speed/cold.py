@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+from benchmarks.report import environment
+
 ROOT = Path(__file__).parents[2]
 #: A line of `python -X importtime`: microseconds of a module itself, of all that it imported, its name.
 IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|", re.MULTILINE)
@@ -30,7 +32,9 @@ def cold(timed_imports: bool = False) -> float:
         command += ["-m", "benchmarks.speed.cold", repr(time.time()), str(ROOT / "examples" / "cat.png")]
         command += ["-d", "cat2dog", "--models", "embedded", "--device", "cpu", "--no-cache"]
         command += ["-o", str(Path(folder) / "edit.png")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment()
+        )
     if timed_imports:
         return sum(map(int, IMPORT.findall(done.stderr))) / 1e6
     return float(done.stdout.splitlines()[-1])
