@@ -182,7 +182,7 @@ class Concepts:
     def embedding(self, settings: Settings) -> dict[str, Any]:
         """What decides an embedding besides encoder and captions, as it is with the encoder loaded."""
         return {
-            **settings.embedding(),
+            "batch_size": settings.batch_size or self.encoder.batch_size,
             "precision": self.encoder.precision,
             "clip_skip": self.encoder.clip_skip,
         }

@@ -84,13 +84,13 @@ def encoded(texts: Iterable[str], encoder: Encoder, batch_size: int) -> Iterator
 def embed(
     texts: Iterable[str],
     encoder: Encoder,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Callable[[int], object] | None = None,
     concept: str | None = None,
 ) -> Moments:
     """The moments of the texts' embeddings in constant memory, however many; raises BadCaptions for none.
 
-    `concept` is what the texts are about, for `Moments.anchored`.
+    batch_size None is what suits the encoder. `concept` is what the texts are about, for `Moments.anchored`.
     """
     import torch
 
@@ -109,7 +109,7 @@ def embed(
             places.append(concept_position(text, concept, encoder.tokenizer) if concept else None)
             yield text
 
-    for hidden in encoded(watched(), encoder, batch_size):
+    for hidden in encoded(watched(), encoder, batch_size or encoder.batch_size):
         for row in hidden.to(home).double():
             place = places.popleft()
             if place is not None:

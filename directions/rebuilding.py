@@ -32,6 +32,8 @@ def rebuild(direction: Direction, discovery: Discovery) -> Direction:
     """
     sides = _sides(direction)
     settings = settings_of(direction)
+    if discovery.encoder.id != direction.encoder:
+        settings = replace(settings, batch_size=None)  # was chosen for the other encoder
     fits = discovery.encoder.fits
     if settings.paired:
         pairs = [pair for pair in zip(*(side.texts for side in sides), strict=True) if all(map(fits, pair))]

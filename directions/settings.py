@@ -23,7 +23,8 @@ class Settings:
     temperature, top_k, max_new_tokens: the sampling of the pix2pix-zero documentation; draw: captions asked
     for in one call. top_p: None is the model's own, 1 where it has none. writer: "model" or "templates".
     paired: both sides share their sentences; None is the model set's own way where a model writes both sides,
-    else no. batch_size, precision: of the embedding. clip_skip: as Stable Diffusion pipelines define it.
+    else no. batch_size, precision: of the embedding; batch_size None: what suits the encoder and the device.
+    clip_skip: as Stable Diffusion pipelines define it.
 
     Raises BadSetting.
     """
@@ -39,7 +40,7 @@ class Settings:
     draw: int = 64
     paired: bool | None = None
     clip_skip: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -52,7 +53,8 @@ class Settings:
             _within("top_p", self.top_p, 0.01, 1)
         _within("max_new_tokens", self.max_new_tokens, 1, 4096)
         _within("draw", self.draw, 1, 4096)
-        _within("batch_size", self.batch_size, 1, 4096)
+        if self.batch_size is not None:
+            _within("batch_size", self.batch_size, 1, 4096)
         _within("clip_skip", self.clip_skip or 0, 0, 100)
         if self.writer not in KINDS:
             raise BadSetting(f"writer is {self.writer!r}; expected one of {', '.join(KINDS)}")
@@ -65,10 +67,6 @@ class Settings:
         """What decides which captions a model writes for one concept, besides their number."""
         keys = ("seed", "temperature", "top_k", "top_p", "max_new_tokens", "draw")
         return {key: getattr(self, key) for key in keys}
-
-    def embedding(self) -> dict[str, Any]:
-        """What decides the embedding of given captions, besides the encoder."""
-        return {"batch_size": self.batch_size, "precision": self.precision, "clip_skip": self.clip_skip}
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; `from_dict` reads it back."""

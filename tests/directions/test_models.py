@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -180,3 +181,15 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         pick_device("cuda:99")
     with pytest.raises(BadSetting, match="device 'toaster' is not there"):
         pick_device("toaster")
+
+
+def test_as_many_texts_a_call_as_stay_in_the_processors_caches() -> None:
+    def texts(tokens: int, width: int, device: str = "cpu") -> int:
+        model = SimpleNamespace(
+            config=SimpleNamespace(hidden_size=64, intermediate_size=width),
+            device=SimpleNamespace(type=device),
+        )
+        return Encoder(model, SimpleNamespace(model_max_length=tokens)).batch_size
+
+    assert texts(16, 128) == texts(77, 3072, "cuda") == 32
+    assert texts(77, 3072) == 8 and texts(77, 10**6) == 1
