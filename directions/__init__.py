@@ -9,7 +9,9 @@ Nothing heavy is imported until one of the names is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from library.lazy import lazy
 
 if TYPE_CHECKING:
     from directions.discovery import Discovery, discover
@@ -20,25 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Discovery", "DiscoveryError", "Settings", "discover", "discover_pairs", "rebuild"]
 
-HOMES = {
-    "Discovery": "directions.discovery",
-    "DiscoveryError": "directions.errors",
-    "Settings": "directions.settings",
-    "discover": "directions.discovery",
-    "discover_pairs": "directions.pairs",
-    "rebuild": "directions.rebuilding",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Discovery": "directions.discovery",
+        "DiscoveryError": "directions.errors",
+        "Settings": "directions.settings",
+        "discover": "directions.discovery",
+        "discover_pairs": "directions.pairs",
+        "rebuild": "directions.rebuilding",
+    },
+)

@@ -8,7 +8,9 @@ Nothing heavy is imported until a name is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from library.lazy import lazy
 
 if TYPE_CHECKING:
     from editor.inversion import Edit, Inversion
@@ -26,25 +28,14 @@ __all__ = [
     "StableDiffusionPix2PixZeroPipeline",
 ]
 
-HOMES = {
-    "Edit": "editor.inversion",
-    "EditSettings": "editor.settings",
-    "Editor": "editor.session",
-    "Inversion": "editor.inversion",
-    "Regulariser": "editor.regularize",
-    "StableDiffusionPix2PixZeroPipeline": "editor.pipeline",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Edit": "editor.inversion",
+        "EditSettings": "editor.settings",
+        "Editor": "editor.session",
+        "Inversion": "editor.inversion",
+        "Regulariser": "editor.regularize",
+        "StableDiffusionPix2PixZeroPipeline": "editor.pipeline",
+    },
+)

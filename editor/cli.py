@@ -126,6 +126,14 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
     help="Also measure each edit: what a judge sees before and after, and what stayed as it was.",
 )
 @click.option(
+    "--clip",
+    metavar="MODEL",
+    help="CLIP that judges the edits of other models than the embedded ones: hub id or folder [CLIP ViT-B/32's].",
+)
+@click.option(
+    "--dino", metavar="MODEL", help="DINO that measures their structure: hub id or folder [DINO ViT-B/8's]."
+)
+@click.option(
     "--no-safety", is_flag=True, help="Write pictures that the models' safety checker would withhold too."
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -195,6 +203,8 @@ def requested(options: dict[str, Any]) -> Request:
         raise click.UsageError("give pictures or --prompt, and not both")
     if options["evaluate"] and options["sweep"]:
         raise click.UsageError("--evaluate and --sweep exclude each other")
+    if (options["clip"] or options["dino"]) and not options["evaluate"]:
+        raise click.UsageError("--clip and --dino say what --evaluate looks with: give that too")
     if options["cache_path"] and options["no_cache"]:
         raise click.UsageError("--cache and --no-cache exclude each other")
     if options["auto"]:
@@ -304,7 +314,7 @@ def _looks(request: Request, options: dict[str, Any], editor: Editor) -> Looks:
     from editor.outputs import Looks
     from editor.safety import OFF, safety_verdict
 
-    evaluate = Evaluator(editor) if options["evaluate"] else None
+    evaluate = Evaluator(editor, options["clip"], options["dino"]) if options["evaluate"] else None
     if options["no_safety"]:
         return Looks(lambda pictures: OFF, evaluate)
     try:

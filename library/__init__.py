@@ -10,7 +10,9 @@ file is read or written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from library.lazy import lazy
 
 if TYPE_CHECKING:
     from library.direction import Direction
@@ -20,23 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Direction", "DirectionsError", "Library", "direction_name"]
 
-HOMES = {
-    "Direction": "library.direction",
-    "DirectionsError": "library.errors",
-    "Library": "library.store",
-    "direction_name": "library.names",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Direction": "library.direction",
+        "DirectionsError": "library.errors",
+        "Library": "library.store",
+        "direction_name": "library.names",
+    },
+)

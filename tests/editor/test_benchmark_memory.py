@@ -13,4 +13,4 @@ def test_quick(tmp_path: Path) -> None:
     assert main(["--quick", "--json", str(file)]) == 0
     rows = json.loads(file.read_text())
     errors = [row for row in rows if row["name"].endswith("error of the prediction")]
-    assert len(errors) == 4 and all(row["holds"] for row in errors)
+    assert len(errors) == 2 and all(row["holds"] for row in errors)

@@ -126,6 +126,19 @@ def test_a_repeat_keeps_the_figures_and_can_add_them(cat: list[Any]) -> None:
     assert read_record("measured.png")["evaluation"] == read_record("out.png")["evaluation"]
 
 
+def test_the_command_is_told_where_its_networks_are(
+    cat: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.evaluation.SMALL_WORLDS", {})
+    clip = tiny_clip(tmp_path / "clip")
+    worked(*cat, "--evaluate", "--clip", clip, "--dino", tmp_path / "no-dino", "-o", "out.png")
+    evaluation = read_record("out.png")["evaluation"]
+    assert evaluation["judge"] == f"CLIP {clip}"
+    assert [str(tmp_path / "no-dino") in note for note in evaluation["notes"]] == [True]
+    result = run(*cat, "--clip", clip)
+    assert result.exit_code == 2 and "--evaluate" in result.stderr
+
+
 def test_a_sweep_is_not_evaluated(cat: list[Any]) -> None:
     result = run(*cat, "--evaluate", "--sweep", "strength=0,1")
     assert result.exit_code == 2 and "--evaluate and --sweep exclude each other" in result.stderr

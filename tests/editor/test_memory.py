@@ -215,7 +215,7 @@ def test_three_edits_from_one_inversion_and_one_reference_are_what_they_are_alon
         worked(picture, *THREE, *SHORT, "--size", size, "-o", f"together{size}", "--no-cache")
         # One row a step for inversion and reference; of each edit in the first step, whose other half is known.
         assert calls.count(1) == 2 + 2 + 3 * 2 and max(calls) == 2
-        for expression in THREE[1::2]:
+        for expression in THREE[1::2] if size == 64 else THREE[1:2]:
             alone = f"alone{size}-{expression.replace('*', '-')}.png"
             worked(picture, "-d", expression, *SHORT, "--size", size, "-o", alone, "--no-cache")
             (beside,) = Path(f"together{size}").glob(f"cat-{expression.replace('0.5*', '0-5-')}.png")
