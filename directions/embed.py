@@ -110,12 +110,15 @@ def embed(
             yield text
 
     for hidden in encoded(watched(), encoder, batch_size or encoder.batch_size):
-        for row in hidden.to(home).double():
+        hidden = hidden.to(home).double()
+        for row in hidden:
             place = places.popleft()
             if place is not None:
                 named += 1
-                anchored += torch.cat([row[place:], row[-1:].expand(place, -1)])
-        for part in hidden.to(home).double().split(BLOCKS):  # no block twice in one sum: its order is fixed
+                rest = len(row) - place
+                anchored[:rest] += row[place:]
+                anchored[rest:] += row[-1]
+        for part in hidden.split(BLOCKS):  # no block twice in one sum: its order is fixed
             numbers = (torch.arange(len(part), device=home) + count) % BLOCKS
             blocks.index_add_(0, numbers, part)
             squares += part.square().sum(dim=0)
