@@ -110,8 +110,9 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 @click.option(
     "--show-attention",
     "attention",
-    is_flag=True,
-    help="Also write where each word of the caption looks, before and after the edit.",
+    metavar="FILE",
+    help="Also draw there where each word of the caption looks, before and after the edit: a .png, or with "
+    "several edits a folder.",
 )
 @click.option(
     "--auto",

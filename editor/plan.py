@@ -14,23 +14,32 @@ from editor.request import Request
 class Writing:
     """Where edits go: a file or folder, or None for the current folder; with which pictures beside them.
 
-    force: over old files. sweep: knobs and their values; one sheet of them is written in place of an edit.
+    force: over old files. attention: the PNG, or with several edits the folder, for pictures of where words look;
+    None: no such pictures. sweep: knobs and their values; one sheet of them is written in place of an edit.
     """
 
     output: str | None = None
     sheet: bool = False
     force: bool = False
-    attention: bool = False
+    attention: str | None = None
     sweep: Mapping[str, Sequence[float]] | None = None
 
     def beside(self, output: Path) -> dict[str, Path]:
         """The other pictures that are written with an edit, by kind; always PNG."""
-        wanted = {"sheet": self.sheet, "attention": self.attention}
-        return {
-            kind: output.with_stem(f"{output.stem}-{kind}").with_suffix(".png")
-            for kind, asked in wanted.items()
-            if asked and self.sweep is None
-        }
+        found: dict[str, Path] = {}
+        if self.sweep is not None:
+            return found
+        if self.sheet:
+            found["sheet"] = output.with_stem(f"{output.stem}-sheet").with_suffix(".png")
+        if self.attention is not None:
+            place = Path(self.attention)
+            found["attention"] = place if self.attention_file else place / f"{output.stem}-attention.png"
+        return found
+
+    @property
+    def attention_file(self) -> bool:
+        """Whether `attention` is one file and no folder."""
+        return bool(self.attention and Path(self.attention).suffix and not Path(self.attention).is_dir())
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,10 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
 
     sources: tuple[str | None, ...] = request.images or (None,)
     single = len(sources) == len(request.expressions) == 1
+    if writing.attention_file and not (single and str(writing.attention).lower().endswith(".png")):
+        raise EditorError(
+            f"--show-attention {writing.attention}: expected a .png file for one edit, or a folder for several"
+        )
     output = Path(writing.output) if writing.output else None
     to_file = output is not None and single and bool(output.suffix) and not output.is_dir()
     read = {Path(path).resolve() for path in (*request.images, *filter(None, [request.mask]))}
@@ -88,6 +101,8 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
                 path = path.with_stem(f"{stem}-{number}")
             taken.add(path)
             picture_format(path)
+            if path in writing.beside(path).values():
+                raise EditorError(f"{path} is where the edit goes; draw its attention elsewhere")
             for file in (path, path.with_suffix(".json"), *writing.beside(path).values()):
                 check_free(file, writing.force)
                 if file.resolve() in read:

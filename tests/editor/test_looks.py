@@ -49,13 +49,22 @@ def test_a_sweep_is_made_again_from_its_sheet(cat: Path) -> None:
     assert again["sweep"]["knobs"] == [["guidance", [0.0, 0.2]]] and again["strength"] == 0.5
 
 
-def test_attention_is_written_beside_the_edit(cat: Path) -> None:
-    result = worked(
-        cat, "-d", "cat2dog", "--steps", 2, "--caption", "a cat at night", "--show-attention", "-o", "a.png"
-    )
-    assert "attention  a-attention.png" in result.stdout
-    width, height = Image.open("a-attention.png").size
+def test_attention_is_drawn_where_it_is_asked_for(cat: Path) -> None:
+    short = [cat, "-d", "cat2dog", "--steps", 2, "--caption", "a cat at night"]
+    result = worked(*short, "--show-attention", "words.png", "-o", "a.png")
+    assert "attention  words.png" in result.stdout
+    width, height = Image.open("words.png").size
     assert width > 2 * height  # the picture and four words, over the same after the edit
+    worked(*short, "-d", "0.5*cat2dog", "--show-attention", "words", "-o", "edits")
+    drawn = sorted(path.name for path in Path("words").iterdir())
+    assert drawn == ["cat-0-5-cat2dog-attention.png", "cat-cat2dog-attention.png"]
+    for wrong in ("more.jpg", "words.png"):
+        result = run(*short, "-d", "0.5*cat2dog", "--show-attention", wrong, "-o", "others")
+        assert result.exit_code == 1 and "expected a .png file for one edit" in result.stderr
+    result = run(*short, "--show-attention", "c.png", "-o", "c.png")
+    assert result.exit_code == 1 and "c.png is where the edit goes" in result.stderr
+    result = run(*short, "--show-attention", "words.png", "-o", "b.png")
+    assert result.exit_code == 1 and "words.png" in result.stderr and not Path("b.png").exists()
 
 
 def test_findings_are_said_and_recorded(cat: Path) -> None:
