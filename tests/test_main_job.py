@@ -36,7 +36,8 @@ def test_discover_list_edit(tmp_path: Path) -> None:
     assert "cat2dog" in listed
 
     example = str(ROOT / "examples" / "cat.png")
-    output = command("editor.cli", example, "-d", "cat2dog", "--sheet", *library, cwd=tmp_path)
+    edited = [example, "-d", "cat2dog", "--sheet", "--steps", "20"]  # `make demo` makes it with the defaults
+    output = command("editor.cli", *edited, *library, cwd=tmp_path)
     saved = tmp_path / output.strip().splitlines()[-1].removeprefix("saved  ")
     assert_dog_on_grass(saved)
 
