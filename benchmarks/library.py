@@ -77,9 +77,9 @@ def build(folder: Path, count: int) -> None:
 def run(folder: Path, *words: str) -> Run:
     """`directions` with these words as a whole process."""
     command = [sys.executable, "-m", "library", "--library", str(folder), *words]
-    settled = environment(DIRECTIONS_PATH="", COLUMNS="120")
+    variables = environment(DIRECTIONS_PATH="", COLUMNS="120")
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=settled)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=variables)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

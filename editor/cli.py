@@ -204,6 +204,8 @@ def requested(options: dict[str, Any]) -> Request:
         raise click.UsageError("give pictures or --prompt, and not both")
     if options["evaluate"] and options["sweep"]:
         raise click.UsageError("--evaluate and --sweep exclude each other")
+    if options["attention"] and options["sweep"]:
+        raise click.UsageError("--show-attention and --sweep exclude each other")
     if (options["clip"] or options["dino"]) and not options["evaluate"]:
         raise click.UsageError("--clip and --dino say what --evaluate looks with: give that too")
     if options["cache_path"] and options["no_cache"]:

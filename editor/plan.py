@@ -101,9 +101,12 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
                 path = path.with_stem(f"{stem}-{number}")
             taken.add(path)
             picture_format(path)
-            if path in writing.beside(path).values():
-                raise EditorError(f"{path} is where the edit goes; draw its attention elsewhere")
-            for file in (path, path.with_suffix(".json"), *writing.beside(path).values()):
+            written = (path, path.with_suffix(".json"), *writing.beside(path).values())
+            if len(set(written)) < len(written):
+                raise EditorError(
+                    f"{written[-1]} is written with the edit already; draw its attention elsewhere"
+                )
+            for file in written:
                 check_free(file, writing.force)
                 if file.resolve() in read:
                     raise EditorError(f"{file} is what is edited; write elsewhere with -o")

@@ -115,18 +115,14 @@ def _bring_up_file(path: Path, layer: Layer) -> None:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA cache_size=-32768")
         connection.execute("PRAGMA cell_size_check=ON")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
-            difference = Difference.between(connection, "main", layer)
-            if not difference.changed and not difference.gone:
-                return
-        else:
-            difference = None
+        made = connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA
+        difference = Difference.between(connection, "main", layer) if made else None
+        if difference is not None and not (difference.changed or difference.gone):
+            return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if difference is None:
-                make_tables(connection, "main")
-                difference = Difference.between(connection, "main", layer)
-            bring_up(connection, "main", layer, difference)
+            make_tables(connection, "main")
+            bring_up(connection, "main", layer, difference or Difference.between(connection, "main", layer))
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):

@@ -61,8 +61,11 @@ def test_attention_is_drawn_where_it_is_asked_for(cat: Path) -> None:
     for wrong in ("more.jpg", "words.png"):
         result = run(*short, "-d", "0.5*cat2dog", "--show-attention", wrong, "-o", "others")
         assert result.exit_code == 1 and "expected a .png file for one edit" in result.stderr
-    result = run(*short, "--show-attention", "c.png", "-o", "c.png")
-    assert result.exit_code == 1 and "c.png is where the edit goes" in result.stderr
+    for taken in ("c.png", "c-sheet.png"):
+        result = run(*short, "--sheet", "--show-attention", taken, "-o", "c.png")
+        assert result.exit_code == 1 and f"{taken} is written with the edit already" in result.stderr
+    result = run(*short, "--sweep", "strength=0,1", "--show-attention", "maps.png")
+    assert result.exit_code == 2 and "--show-attention and --sweep exclude each other" in result.stderr
     result = run(*short, "--show-attention", "words.png", "-o", "b.png")
     assert result.exit_code == 1 and "words.png" in result.stderr and not Path("b.png").exists()
 
