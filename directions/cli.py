@@ -240,3 +240,6 @@ def quiet(options: dict[str, Any]) -> None:
         needed.append(options["captions_model"] or models.captions)
     if all(Path(where).is_dir() for where in needed):  # then there is nothing to download
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from library.startup import quick_imports
+
+    quick_imports(diffusers=False)

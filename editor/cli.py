@@ -347,6 +347,9 @@ def quiet() -> None:
     """Only our own progress and messages: the libraries' remarks are for programmers."""
     import warnings
 
+    from library.startup import quick_imports
+
+    quick_imports()
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

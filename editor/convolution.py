@@ -24,8 +24,9 @@ FEWEST_CHANNELS, MOST_POSITIONS = 2**19, 64
 def small_map_products(unet: Any) -> Iterator[None]:
     """Inside the block the UNet's large 3×3 convolutions over small maps are matrix products.
 
-    The same numbers but for rounding. Only float32 on a processor, and only layers that are diffusers' own: one
-    with a hook or an adapter in place of its `forward` is left alone. On leaving every layer is as it was.
+    The same numbers but for rounding. Only float32 on a processor, weights that lie as products need them (not
+    channels last), and layers that are diffusers' own: one with a hook or an adapter in place of its `forward` is
+    left alone. On leaving every layer is as it was.
     """
     layers = [module for module in unet.modules() if _fits(module)]
     try:
@@ -49,6 +50,7 @@ def _fits(layer: Any) -> bool:
         and layer.in_channels * layer.out_channels >= FEWEST_CHANNELS
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
+        and layer.weight.is_contiguous()
     )
 
 

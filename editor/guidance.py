@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from editor.attention import AttentionMaps, CrossAttention
-from editor.steps import predict
+from editor.steps import dtype_of, predict
 
 #: float16 gradients of the loss start near its smallest numbers; a power of two is exact both ways.
 HALF_PRECISION_SCALE = 2.0**8
@@ -46,7 +46,7 @@ def guidance_gradient(
     so any number of pictures and directions go in one batch. `halves` is the number of rows that the
     published mean runs over for one picture (2 with classifier-free guidance).
     """
-    scale = HALF_PRECISION_SCALE if unet.dtype == torch.float16 else 1.0
+    scale = HALF_PRECISION_SCALE if dtype_of(unet) == torch.float16 else 1.0
     with torch.enable_grad(), control.compare(targets, target_rows) as distances:
         leaf = inputs.detach().clone().requires_grad_(True)
         output = predict(unet, leaf, timestep, embeds, unet_kwargs)

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
+
+#: UNet → the dtypes of its first weight and of the whole.
+_DTYPES: WeakKeyDictionary[Any, tuple[torch.dtype, torch.dtype]] = WeakKeyDictionary()
 
 #: Called after every step with the pass ("invert", "reference" or "edit"), the step's number, the timestep
 #: and the new latents `[B, C, H, W]` float32. A returned tensor takes the latents' place.
@@ -91,6 +95,15 @@ class Estimate:
 Refine = Callable[[Estimate, torch.Tensor, int], torch.Tensor]
 
 
+def dtype_of(unet: Any) -> torch.dtype:
+    """`unet.dtype`, for which diffusers walks through all modules: once, and again if the first weight has changed."""
+    first = next(unet.parameters()).dtype
+    known = _DTYPES.get(unet)
+    if known is None or known[0] != first:
+        known = _DTYPES[unet] = (first, unet.dtype)
+    return known[1]
+
+
 def predict(
     unet: Any,
     inputs: torch.Tensor,
@@ -99,7 +112,7 @@ def predict(
     unet_kwargs: Mapping[str, Any] | None = None,
 ) -> torch.Tensor:
     """The UNet's float32 output for inputs `[R, C, H, W]` and embeddings `[R, tokens, dim]` of any dtype."""
-    dtype = unet.dtype
+    dtype = dtype_of(unet)
     result = unet(
         inputs.to(dtype),
         torch.tensor(timestep, device=inputs.device),

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, before any fixture
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores; read when torch is imported
 
 
 @pytest.fixture(autouse=True)
@@ -17,5 +19,6 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
     for name in ("PATH", "CONFIG", "AUTHOR", "DEBUG", "CACHE", "MODELS"):
         monkeypatch.delenv(f"DIRECTIONS_{name}", raising=False)
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    for name in ("COLUMNS", "SOURCE_DATE_EPOCH"):  # the one is how wide tables are
+        monkeypatch.delenv(name, raising=False)
     return home

@@ -56,6 +56,7 @@ def test_it_gives_the_convolution_and_its_gradient(products, stride, bias, rows)
         (nn.Conv2d(1024, 512, 3, padding=2, dilation=2), 4),
         (nn.Conv2d(1024, 512, 3, padding="same"), 4),
         (nn.Conv2d(1024, 512, 3, padding=1, dtype=torch.bfloat16), 4),
+        (nn.Conv2d(1024, 512, 3, padding=1).to(memory_format=torch.channels_last), 4),
     ],
     ids=[
         "large map",
@@ -66,6 +67,7 @@ def test_it_gives_the_convolution_and_its_gradient(products, stride, bias, rows)
         "dilated",
         "padding by name",
         "bfloat16",
+        "channels last",
     ],
 )
 def test_other_layers_are_left_to_torch(products, layer, size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from editor.edit import EditSettings, edit
 from editor.invert import invert
 from editor.regularize import Regulariser
 from editor.schedule import Schedule
-from editor.steps import Conditioning, combine, predict
+from editor.steps import Conditioning, combine, dtype_of, predict
 
 from .conftest import relative
 
@@ -79,6 +80,17 @@ def test_recorded_edit(golden: Any, unet: Any, text: Any, schedule: Schedule, am
     assert relative(result.edits, recorded["final"]) < 1e-4
     if amount:
         assert relative(torch.stack(path["reference"]), recorded["ref_latents"]) < 5e-5
+
+
+def test_the_dtype_is_looked_for_once_and_again_after_a_change(unet: Any, monkeypatch: Any) -> None:
+    unet, asked = copy.deepcopy(unet), []
+    kind = type(unet)
+    monkeypatch.setattr(
+        kind, "dtype", property(lambda self: asked.append(self) or next(self.parameters()).dtype)
+    )
+    assert [dtype_of(unet), dtype_of(unet)] == [torch.float32] * 2
+    assert len(asked) == 1
+    assert dtype_of(unet.half()) == torch.float16
 
 
 def test_batched_inversion_equals_single_ones(unet: Any, text: Any, short: Schedule) -> None:
@@ -271,7 +283,6 @@ def test_wrong_shapes_are_named(unet: Any, text: Any, short: Schedule) -> None:
 def test_half_precision_follows_float32(unet: Any, text: Any, short: Schedule) -> None:
     """The loss and the latents are float32, so half-precision weights stay close to the full ones."""
     import copy
-
     conditioning, edited = _case(text, "empty_embeds", 1)
     settings = EditSettings(steps=3, guidance_scale=5.0)
     full = edit(unet, noises(1), conditioning, edited, short, settings)
