@@ -164,12 +164,13 @@ def least(config: dict[str, int], captions: int) -> float:
     return 2 * captions * counted.get_total_flops() / measured_rate(torch.get_num_threads())
 
 
-def rows_of(captions: int, repeat: int, quick: bool) -> list[Row]:
-    """All rows; quick: a small encoder in place of the large one, to see that it works."""
+def rows_of(captions: int | None = None, repeat: int | None = None, quick: bool = False) -> list[Row]:
+    """All rows; quick: few captions and a small encoder in place of the large one, to see that it works."""
     import torch
 
     from zoo.registry import WEIGHTS
 
+    captions, repeat = captions or (32 if quick else 1000), repeat or (1 if quick else 3)
     target = FASTER_ON_GPU if torch.cuda.is_available() else FASTER_ON_CPU
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -206,9 +207,7 @@ def main(given: list[str] | None = None) -> int:
         who, what, where, count = options.work
         print(json.dumps(work(who, what, where, int(count))))
         return 0
-    captions = options.captions or (32 if options.quick else 1000)
-    rows = rows_of(captions, options.repeat or (1 if options.quick else 3), options.quick)
-    return report(rows, options.json)
+    return report(rows_of(options.captions, options.repeat, options.quick), options.json)
 
 
 if __name__ == "__main__":

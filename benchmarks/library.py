@@ -159,15 +159,20 @@ def measure(folder: Path, count: int, times: int) -> list[Row]:
     ]
 
 
+def rows_of(versions: int | None = None, quick: bool = False, place: Path | None = None) -> list[Row]:
+    """All rows, of a library of so many versions that is built for it in a temporary folder (in `place`)."""
+    count = versions or (QUICK_VERSIONS if quick else VERSIONS)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        return measure(Path(folder) / "library", count, 1 if quick else 7)
+
+
 def main() -> int:
     """Parse, measure in a temporary folder, report."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--versions", type=int, help=f"how many [{VERSIONS}; quick: {QUICK_VERSIONS}]")
     parser.add_argument("--folder", type=Path, help="where to build it [a temporary folder]")
     options = parser.parse_args()
-    count = options.versions or (QUICK_VERSIONS if options.quick else VERSIONS)
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        rows = measure(Path(folder) / "library", count, 1 if options.quick else 7)
+    rows = rows_of(options.versions, options.quick, options.folder)
     return report(rows, options.json, f"{VERSIONS_PER_NAME} versions a name, {CAPTIONS} captions a side")
 
 

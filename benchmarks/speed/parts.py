@@ -116,6 +116,20 @@ def growth(options: Namespace) -> Section:
     return Section(rows, curves=curves)
 
 
+def library(options: Namespace) -> Section:
+    """`benchmarks.library`: a library of 100,000 versions."""
+    from benchmarks.library import rows_of
+
+    return Section(rows_of(quick=options.quick))
+
+
+def discovery(options: Namespace) -> Section:
+    """`benchmarks.discovery`: 1000 captions a side, beside the documentation's loop, with all threads on both sides."""
+    from benchmarks.discovery import rows_of
+
+    return Section(rows_of(quick=options.quick, repeat=min(options.repeats, 3)))
+
+
 #: In the order in which they run.
 PARTS: dict[str, Callable[[Namespace], Section]] = {
     "embedded": embedded,
@@ -123,6 +137,8 @@ PARTS: dict[str, Callable[[Namespace], Section]] = {
     "directions": directions,
     "cold": cold_start,
     "growth": growth,
+    "library": library,
+    "discovery": discovery,
     "gpu": gpu,
 }
 

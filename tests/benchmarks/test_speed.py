@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.processes import random_models
 from benchmarks.quality.methods import has_peer
-from benchmarks.report import measured
+from benchmarks.report import at_most, measured
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed import work as working
 from benchmarks.speed.cold import IMPORT, run_until_first_step
@@ -79,6 +79,21 @@ def test_parts_that_were_not_run_stay_as_they_were(tmp_path: Path) -> None:
     page = (tmp_path / "speed.md").read_text()
     assert "| a cold start | 3.5 | s |" in page and "| an edit | 2.5 | s |" in page
     assert "skipped" not in page
+
+
+def test_the_library_and_discovery_stand_in_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for name in ("library", "discovery"):
+        row = at_most(f"what {name} costs", 0.25, "s", 0.5)
+        monkeypatch.setattr(
+            f"benchmarks.{name}.rows_of", lambda row=row, **options: asked.append(options) or [row]
+        )
+    assert run(monkeypatch, "--only", "library", "--only", "discovery", "--output", str(tmp_path)) == 0
+    page = (tmp_path / "speed.md").read_text()
+    assert "| what library costs | 0.25 | s | ≤ 0.5 | ok |" in page and "| what discovery costs |" in page
+    assert asked == [{"quick": True}, {"quick": True, "repeat": 1}]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -283,6 +283,7 @@ def test_wrong_shapes_are_named(unet: Any, text: Any, short: Schedule) -> None:
 def test_half_precision_follows_float32(unet: Any, text: Any, short: Schedule) -> None:
     """The loss and the latents are float32, so half-precision weights stay close to the full ones."""
     import copy
+
     conditioning, edited = _case(text, "empty_embeds", 1)
     settings = EditSettings(steps=3, guidance_scale=5.0)
     full = edit(unet, noises(1), conditioning, edited, short, settings)
