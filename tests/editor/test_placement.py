@@ -106,11 +106,11 @@ def auto(direction: Direction) -> EditSettings:
 
 def test_auto_takes_the_mean_where_it_carries_the_change_else_the_anchored_one_at_half_the_guidance() -> None:
     mean = auto(cat2dog())
-    assert (mean.placement, mean.guidance_scale) == ("mean", 5.0)
+    assert (mean.placement, mean.guidance_scale) == ("mean", 4.0)
     anchored = auto(cat2hat())
     assert (anchored.placement, anchored.guidance_scale) == ("anchored", 2.5)
     foreign = Direction("x", cat2hat().tensor, cat2hat().encoder)
-    assert auto(foreign).placement == "mean"
+    assert (auto(foreign).placement, auto(foreign).guidance_scale) == ("mean", 5.0), "as published"
     assert auto(3 * cat2hat()) == anchored
     asked = EditSettings(placement="mean", guidance_scale=3.0)
     assert settled(asked, editor().models, cat2hat(), inversion()) == asked
@@ -130,7 +130,7 @@ def test_one_batch_may_hold_both_placements() -> None:
     start: Inversion = inversion()
     both = editor().edit_all([(start, cat2hat(), 1.0), (start, cat2dog(), 1.0)])
     assert [edit.record["placement"] for edit in both] == ["anchored", "mean"]
-    assert [edit.record["guidance_scale"] for edit in both] == [2.5, 5.0]
+    assert [edit.record["guidance_scale"] for edit in both] == [2.5, 4.0]
     assert {edit.record["settings"]["placement"] for edit in both} == {"auto"}, "what was asked for"
     for edit, direction in zip(both, (cat2hat(), cat2dog()), strict=True):
         assert torch.equal(edit.latents, start.edit(direction).latents)
