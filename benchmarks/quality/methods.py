@@ -18,7 +18,7 @@ from benchmarks.quality.rivals import (
     sdedit,
     word_swap,
 )
-from editor.presets import PUBLISHED
+from editor.presets import PRESETS, PUBLISHED
 from editor.regularize import Regulariser
 from editor.session import Editor
 
@@ -36,7 +36,8 @@ class Options:
     """A named set of our options: changes to the published settings, or (None) the editor's own defaults.
 
     knob is `strength` or the name of a setting; its first value is the one in the tables, all of them make the
-    curve. own_regulariser: inversions are regularised as the model set says, not as published.
+    curve. own_regulariser: inversions are regularised as the model set says, not as published. preset: instead of
+    all this, what the preset of this name says, in as many steps as it takes of those of `reference`.
     """
 
     name: str
@@ -44,11 +45,12 @@ class Options:
     knob: str = STRENGTH
     values: tuple[float, ...] = (1.0,)
     own_regulariser: bool = False
+    preset: str | None = None
 
 
 SDEDIT, WORD_SWAP, ATTENTION_SWAP = "SDEdit + word swap", "DDIM + word swap", "prompt-to-prompt"
 REGULARISED_WORD_SWAP, DIRECTION_ALONE = "DDIM regularised + word swap", "regularised + direction"
-PEER_NAME, PUBLISHED_NAME, DEFAULT_NAME = "peer", "published", "default"
+PEER_NAME, PUBLISHED_NAME, FAST_NAME, DEFAULT_NAME = "peer", "published", "preset fast", "default"
 #: What the paper compares pix2pix-zero with, the peer, and the published algorithm: the default has to lead these.
 RIVALS = (SDEDIT, WORD_SWAP, ATTENTION_SWAP, PEER_NAME, PUBLISHED_NAME)
 #: The paper's ablation, in its order.
@@ -69,6 +71,7 @@ OPTIONS: tuple[Options, ...] = (
     Options("interpolation", knob="interpolation", values=(0.5, 0.25, 1.0)),
     Options("keep background", knob="keep_background", values=(0.5, 0.25, 0.75)),
     Options("own regulariser", own_regulariser=True),
+    Options(FAST_NAME, changes=None, values=STRENGTHS, own_regulariser=True, preset="fast"),
     Options(DEFAULT_NAME, changes=None, values=STRENGTHS, own_regulariser=True),
 )
 
@@ -124,17 +127,24 @@ def has_peer() -> bool:
 
 def _ours(editor: Editor, options: Options, published: Mapping[str, Any], synthetic: bool) -> Method:
     """One row of the table as a method."""
-    changes = {} if options.changes is None else {**published, **options.changes}
+    changes: dict[str, Any] = {} if options.changes is None else {**published, **options.changes}
     regulariser = editor.regulariser() if options.own_regulariser else Regulariser()
+    part = 1.0
+    if options.preset is not None:
+        changes = {"preset": options.preset}
+        part = PRESETS[options.preset]["steps"] / PRESETS["reference"]["steps"]
 
     def run(batch: Batch, value: float) -> Outcome:
         strong = options.knob == STRENGTH
+        own = batch if part == 1 else Batch(editor, batch.samples, max(1, round(part * batch.steps)))
         jobs = [
             (inversion, sample.direction, value if strong else 1.0)
-            for inversion, sample in zip(batch.inversions(regulariser), batch.samples, strict=True)
+            for inversion, sample in zip(own.inversions(regulariser), own.samples, strict=True)
         ]
         edits = editor.edit_all(jobs, **(changes if strong else {**changes, options.knob: value}))
         return Outcome([edit.image for edit in edits], [edit.reconstruction for edit in edits])
 
     settings = {**asdict(editor.settings(**changes)), "regulariser": asdict(regulariser)}
+    if part != 1:
+        settings["part of the steps"] = part
     return Method(options.name, options.knob, options.values, run, settings)

@@ -63,6 +63,22 @@ def test_published_names_every_setting() -> None:
     assert set(asdict(EditSettings())) - technical == set(methods.PUBLISHED)
 
 
+def test_the_fast_preset_takes_half_of_the_steps(batch: Batch, by_name: dict[str, methods.Method]) -> None:
+    method, editor = by_name[methods.FAST_NAME], batch.editor
+    longer = Batch(editor, batch.samples, 4)
+    inversions = editor.invert_all(
+        longer.pictures,
+        longer.captions,
+        2,
+        [s.seed for s in longer.samples],
+        regulariser=editor.regulariser(),
+    )
+    jobs = [(inv, sample.direction, 1.0) for inv, sample in zip(inversions, longer.samples, strict=True)]
+    expected = [edit.image for edit in editor.edit_all(jobs, preset="fast")]
+    assert grey_levels(method.run(longer, 1.0).images, expected) == 0
+    assert method.settings["part of the steps"] == 0.5 and method.settings["cross_attention_guidance"] == 0
+
+
 def test_names_and_settings(editor: Editor) -> None:
     found = methods.all_methods(editor)
     names = [method.name for method in found]

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.figures import Interval
 from benchmarks.quality.measures import ACCURACY, MSE, STRUCTURE
-from benchmarks.quality.methods import DEFAULT_NAME, RIVALS, Method
+from benchmarks.quality.methods import DEFAULT_NAME, FAST_NAME, RIVALS, Method
 from benchmarks.quality.report import cell
 from benchmarks.quality.runs import Results, plan
 from benchmarks.quality.summary import Place, Summary, claims
@@ -119,6 +119,9 @@ def test_claims(tmp_path: Path) -> None:
     bad = next(row for name, row in held.items() if name.startswith("figures in which"))
     assert bad.value == 1 and bad.holds is False and f"{TASKS[0]}, structure" in bad.name
     assert held[f"{TASKS[1]}: published, ours within the peer's interval: {STRUCTURE.title}"].holds is False
+    fast = {**good, **{(task, FAST_NAME): (0.5, 0.01, 0.001) for task in TASKS}}
+    said = next(row for row in claims(summary_of(tmp_path, fast), TASKS) if FAST_NAME in row.name)
+    assert said.value == 2 and said.holds is False and f"{TASKS[1]}, {ACCURACY.title}" in said.name
     assert not claims(Summary(Results(tmp_path), []), TASKS)
 
 
