@@ -138,6 +138,15 @@ def load_captioner(location: str, device: Any = None) -> Captioner:
     return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
 
 
+def caption_room(model: Any, inputs: Mapping[str, Any], wanted: int) -> int:
+    """How many tokens a BLIP captioner may write after its `inputs`: at most `wanted`, and those it has positions for.
+
+    A search over several beams goes on past the end of the best one, so that a short caption may need them all.
+    """
+    begun = inputs["input_ids"].shape[1] if "input_ids" in inputs else 2  # its own start and end
+    return max(1, min(wanted, int(model.config.text_config.max_position_embeddings) - begun))
+
+
 def load_safety_checker(models: str | None = None, device: Any = None) -> SafetyChecker | None:
     """The safety checker that a model set's `model_index.json` names, in float32; None where it names none."""
     import torch

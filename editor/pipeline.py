@@ -46,7 +46,7 @@ from editor.edit import edit
 from editor.images import one_picture
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
-from editor.models import latent_factor
+from editor.models import caption_room, latent_factor
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from editor.regularize import Regulariser
 from editor.safety import run_checker
@@ -241,7 +241,8 @@ class StableDiffusionPix2PixZeroPipeline(
         before = model.device
         model.to(device)
         try:
-            tokens = model.generate(**values.to(device, model.dtype), max_new_tokens=CAPTION_TOKENS)
+            room = caption_room(model, values, CAPTION_TOKENS)
+            tokens = model.generate(**values.to(device, model.dtype), max_new_tokens=room)
         finally:
             model.to(before)
         captions = self.caption_processor.batch_decode(tokens, skip_special_tokens=True)

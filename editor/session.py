@@ -20,7 +20,7 @@ from editor.images import fit, latent_mask, one_picture, pad_to_multiple, to_pic
 from editor.inversion import Edit, Inversion, check_alike, trajectories
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
-from editor.models import Captioner, Models, load_captioner, load_models
+from editor.models import Captioner, Models, caption_room, load_captioner, load_models
 from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.regularize import Regulariser
@@ -112,9 +112,10 @@ class Editor:
             self._captioner = load_captioner(str(self.models.captioner), self.device)
         model, processor = self._captioner.model, self._captioner.processor
         inputs = processor(picture, prefix, return_tensors="pt").to(model.device)
+        room = caption_room(model, inputs, max_new_tokens)
         with torch.no_grad():
             # Beams are searched greedily: nothing is drawn, so nothing is taken from a global generator.
-            tokens = model.generate(**inputs, max_new_tokens=max_new_tokens, num_beams=3, do_sample=False)
+            tokens = model.generate(**inputs, max_new_tokens=room, num_beams=3, do_sample=False)
         return processor.decode(tokens[0], skip_special_tokens=True).strip()
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
