@@ -45,13 +45,17 @@ class Summary:
         values = [v[figure] for key, v in found.items() if figure in v and (only is None or key in only)]
         return bootstrap(values) if values else None
 
-    def of(self, task: str, method: str, figure: Figure) -> Interval | None:
-        """The interval at the value of the tables."""
-        return self.interval(Place(task, method, self.main.get(method, 0.0)), figure.key)
+    def of(self, task: str, method: str, figure: Figure, beside: str | None = None) -> Interval | None:
+        """The interval at the value of the tables; with `beside`, over the pictures that this method edited too."""
+        only = None if beside is None else self.pictures.get(self._place(task, beside), {})
+        return self.interval(self._place(task, method), figure.key, only)
+
+    def _place(self, task: str, method: str) -> Place:
+        return Place(task, method, self.main.get(method, 0.0))
 
     def difference(self, task: str, a: str, b: str, figure: Figure) -> Interval | None:
         """a − b over the pictures that both have; None where there are none."""
-        ours, theirs = (self.pictures.get(Place(task, m, self.main.get(m, 0.0)), {}) for m in (a, b))
+        ours, theirs = (self.pictures.get(self._place(task, m), {}) for m in (a, b))
         both = [key for key in ours if figure.key in ours[key] and figure.key in theirs.get(key, {})]
         if not both:
             return None
@@ -63,7 +67,8 @@ def claims(summary: Summary, tasks: Sequence[str]) -> list[Row]:
     rows = []
     for task in tasks:
         for figure in JUDGED:
-            mine, theirs = (summary.of(task, m, figure) for m in (PUBLISHED_NAME, PEER_NAME))
+            mine = summary.of(task, PUBLISHED_NAME, figure, beside=PEER_NAME)
+            theirs = summary.of(task, PEER_NAME, figure, beside=PUBLISHED_NAME)
             if mine is None or theirs is None:
                 continue
             low, high = (figure.factor * x for x in (theirs.low, theirs.high))

@@ -119,6 +119,12 @@ def test_claims(tmp_path: Path) -> None:
     bad = next(row for name, row in held.items() if name.startswith("figures in which"))
     assert bad.value == 1 and bad.holds is False and f"{TASKS[0]}, structure" in bad.name
     assert held[f"{TASKS[1]}: published, ours within the peer's interval: {STRUCTURE.title}"].holds is False
+    fewer = summary_of(tmp_path, good)
+    places = [Place(TASKS[0], name, 1.0) for name in ("published", "peer")]
+    fewer.pictures[places[1]].pop("19")
+    fewer.pictures[places[0]]["19"] = {ACCURACY.key: 0.0, STRUCTURE.key: 9.0, MSE.key: 9.0}
+    alike = [row for row in claims(fewer, TASKS) if row.name.startswith(f"{TASKS[0]}: published, ours")]
+    assert len(alike) == 3 and all(row.holds for row in alike), "judged on the pictures that both edited"
     fast = {**good, **{(task, FAST_NAME): (0.5, 0.01, 0.001) for task in TASKS}}
     said = next(row for row in claims(summary_of(tmp_path, fast), TASKS) if FAST_NAME in row.name)
     assert said.value == 2 and said.holds is False and f"{TASKS[1]}, {ACCURACY.title}" in said.name
