@@ -78,7 +78,7 @@ class _Deferred(ModuleType):
 def _execute(module: ModuleType) -> None:
     """Run a deferred module's code, once."""
     if isinstance(module, _Deferred):
-        module.__class__ = ModuleType
+        module.__class__ = ModuleType  # type: ignore[assignment]
         assert module.__spec__ is not None and module.__spec__.loader is not None
         module.__spec__.loader.exec_module(module)
 
