@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +29,8 @@ def quick_imports(diffusers: bool = True) -> None:
     """Before the models' libraries are imported, in a process of ours.
 
     torch's compiler, which they import though a command compiles nothing, and diffusers' other models are deferred.
-    Garbage is looked for less often, as everything that is imported is looked through each time.
+    transformers looks through its folder of models once, and is told that this process is the only one. Garbage is
+    looked for less often, as everything that is imported is looked through each time.
     """
     gc.set_threshold(*_COLLECTED_AT)
     import torch  # noqa: F401  (the parent of what is deferred)
@@ -39,6 +41,24 @@ def quick_imports(diffusers: bool = True) -> None:
     if diffusers:
         for kind in _EAGER:
             defer(f"diffusers.models.{kind}")
+    _quick_transformers()
+
+
+def _quick_transformers() -> None:
+    """Spare transformers a second look through its models, and distributed tensors, which it guards."""
+    from transformers import utils
+    from transformers.utils import import_utils
+
+    scan = import_utils.create_import_structure_from_path
+
+    def scanned(place: Any) -> Any:
+        # The package asks by its folder, as a Path, the folder's own module by the name of its file.
+        folder = Path(place)
+        return scan(folder.parent if folder.is_file() else folder)
+
+    import_utils.create_import_structure_from_path = scanned
+    for module in (utils, import_utils):
+        module.is_torch_distributed_available = lambda: False
 
 
 def defer(package: str, marks: tuple[str, ...] = (), only: str | None = None) -> None:

@@ -19,6 +19,13 @@ from transformers import BlipForConditionalGeneration, CLIPTextModel
 
 assert "torch._dynamo.convert_frame" not in sys.modules, "the compiler was imported"
 assert "diffusers.models.transformers.transformer_flux" not in sys.modules, "other models were imported"
+assert "torch.distributed.tensor" not in sys.modules, "distributed tensors were imported"
+from transformers.utils.import_utils import create_import_structure_from_path
+import transformers.models
+
+assert create_import_structure_from_path(transformers.models.__file__) is create_import_structure_from_path(
+    transformers.models.__path__[0]
+), "transformers looks through its models twice"
 import diffusers
 
 assert diffusers.models.transformers.Transformer2DModel.__name__ == "Transformer2DModel"

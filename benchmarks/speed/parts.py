@@ -96,8 +96,9 @@ def directions(options: Namespace) -> Section:
 
 def cold_start(options: Namespace) -> Section:
     """`edit-image` on the embedded models from nothing."""
-    whole = median(cold() for _ in range(options.repeats))
-    imports = median(cold(timed_imports=True) for _ in range(options.repeats))
+    whole, imports = (
+        median(seconds) for seconds in zip(*(cold() for _ in range(options.repeats)), strict=True)
+    )
     return Section(
         [
             _promise(options, "cold edit-image: until the first denoising step", whole, "s", 6),
