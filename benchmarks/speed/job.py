@@ -21,8 +21,8 @@ class Job:
     """An inversion and edits of it.
 
     who: the peer, or a preset's name. models: the embedded ones, or Stable Diffusion 1.4's architecture or a tiny
-    one with random weights. size in pixels, of square pictures. half: float16 weights. latents: a file
-    that the edits' latents are written to.
+    one with random weights. size in pixels, of square pictures. half: float16 weights. without: an
+    optimisation that is undone, see `benchmarks.speed.without`. latents: a file that the edits' latents are written to.
     """
 
     who: str
@@ -34,6 +34,7 @@ class Job:
     threads: int = 1
     device: str = "cpu"
     half: bool = False
+    without: str | None = None
     latents: str | None = None
 
     def run(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from benchmarks.speed.job import EMBEDDED, PEER_NAME, SD, TINY, Job
 from benchmarks.speed.limit import costs_of, flops, matrix_rate, measured_rate
 from benchmarks.speed.runs import Runs, in_turn
 from benchmarks.speed.stages import STAGES
+from benchmarks.speed.without import EXACT, OPTIONS
 from benchmarks.speed.work import settings_of
 from editor.presets import PRESETS
 
@@ -94,6 +95,30 @@ def directions(options: Namespace) -> Section:
     return Section(rows)
 
 
+def optimisations(options: Namespace) -> Section:
+    """What each optimisation is worth: the same run without it."""
+    section = Section()
+    small = Job(REFERENCE, EMBEDDED, 64, 2 if options.quick else 20, threads=options.threads)
+    large = replace(small, models=SD, size=256, steps=2)
+    for job, names in (
+        (small, EXACT),
+        (replace(small, who=BALANCED), OPTIONS),
+        *(() if options.quick else ((large, ("caption row", "input gradient", "products")),)),
+    ):
+        jobs = {"all": job, **{f"without {name}": replace(job, without=name) for name in names}}
+        runs = in_turn(jobs, options)
+        title = f"{_name(job)}, {job.who}"
+        for who in list(jobs)[1:]:
+            times = runs[who].seconds / runs["all"].seconds
+            memory = runs[who].peak / max(runs["all"].peak, 1)
+            section.rows += [
+                measured(f"{title}, {who}: time", times, "×"),
+                measured(f"{title}, {who}: memory above the weights", memory, "×"),
+            ]
+        section.stages[title] = _stages(runs)
+    return section
+
+
 def cold_start(options: Namespace) -> Section:
     """`edit-image` on the embedded models from nothing."""
     whole, imports = (
@@ -136,6 +161,7 @@ PARTS: dict[str, Callable[[Namespace], Section]] = {
     "embedded": embedded,
     "sd": sd,
     "directions": directions,
+    "optimisations": optimisations,
     "cold": cold_start,
     "growth": growth,
     "library": library,
@@ -184,11 +210,15 @@ def _beside_peer(
     rows.append(measured(title, distance, "") if half else at_most(title, distance, "", LATENTS_LIMIT))
     rows.append(measured(f"{name}: the matrix rate", rate / 1e9, "GFLOP/s"))
     section.rows += rows
-    section.stages[name] = {
+    section.stages[name] = _stages(runs)
+    return runs
+
+
+def _stages(runs: Mapping[str, Runs]) -> StageTable:
+    return {
         stage: {who: seconds for who, run in runs.items() if (seconds := run.stage(stage)) is not None}
         for stage in STAGES
     }
-    return runs
 
 
 def _promise(options: Namespace, name: str, value: float, unit: str, limit: float) -> Row:

@@ -11,6 +11,7 @@ from benchmarks.peer import pipeline
 from benchmarks.processes import forget_peak, peak, pipeline_class, resident
 from benchmarks.speed.job import EMBEDDED, PEER_NAME, Job, Setup, set_up
 from benchmarks.speed.stages import Watch, now, watched
+from benchmarks.speed.without import undone
 from editor.edit import edit
 from editor.invert import invert
 from editor.latents import decode_latents, encode_pixels, seeded
@@ -123,6 +124,12 @@ def worker(job: Job) -> Own | Peer:
 
 
 def work(job: Job) -> dict[str, Any]:
+    """`timed`, with what the job undoes undone."""
+    with undone(job.without):
+        return timed(job)
+
+
+def timed(job: Job) -> dict[str, Any]:
     """Seconds of inversion and edit and of their stages, UNet rows, peak bytes above the weights.
 
     On a GPU the peak is that of its memory, weights included.

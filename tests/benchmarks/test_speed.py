@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.processes import random_models
 from benchmarks.quality.methods import has_peer
@@ -24,6 +25,7 @@ from benchmarks.speed.limit import costs_of, flops, rows_needed
 from benchmarks.speed.parts import Section
 from benchmarks.speed.results import keep
 from benchmarks.speed.stages import BACKWARD, STAGES, watched
+from benchmarks.speed.without import EXACT, OPTIONS
 from editor.presets import PRESETS
 from editor.session import Editor
 from editor.settings import EditSettings
@@ -128,6 +130,26 @@ def test_rows_of_other_settings(changes: dict[str, object], monkeypatch: pytest.
     assert figures["rows"] == {stage: rows for stage, rows in needed.items() if rows}
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_without_an_optimisation_the_edit_is_the_same(name: str, tmp_path: Path) -> None:
+    files = {who: str(tmp_path / f"{who}.safetensors") for who in ("all", "without")}
+    done = working.work(Job("reference", TINY, 64, STEPS, latents=files["all"]))
+    undone = working.work(Job("reference", TINY, 64, STEPS, without=name, latents=files["without"]))
+    latents = [load_file(file)["edit"] for file in files.values()]
+    torch.testing.assert_close(*latents, rtol=1e-3, atol=1e-4)
+    more = {"caption row": {"reference"}, "first step": {"guided forward", "second forward"}}.get(name, set())
+    assert {stage for stage in done["rows"] if undone["rows"][stage] > done["rows"][stage]} == more
+    assert working.work(Job("reference", TINY, 64, STEPS))["rows"] == done["rows"], "it stayed undone"
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_without_an_option_more_is_evaluated(name: str) -> None:
+    done, undone = (
+        working.work(Job("balanced", TINY, 64, STEPS, without=without))["rows"] for without in (None, name)
+    )
+    assert sum(undone.values()) > sum(done.values())
+
+
 def test_flops_are_those_of_stable_diffusion() -> None:
     costs = costs_of("sd", 256, None)
     assert costs.forward == pytest.approx(180e9, rel=0.01), "2 for a multiplication and addition, 32² latents"
@@ -178,4 +200,5 @@ def test_the_time_of_imports_counts_what_is_imported_within_them_once(
         importlib.import_module("slow_outer")
         importlib.import_module("slow_inner")
     importlib.import_module("json")
-    assert len(found) == 1 and 0.05 <= found[0] < 5
+    assert len(found) == 2, "one for each import that is not within another"
+    assert 0.05 <= found[0] < 5
