@@ -98,8 +98,12 @@ def main(
     """
     many = [flag for flag in ("rebuild", "pairs", "concepts") if options[flag]]
     _check_usage(source, target, many, options)
+    from directions.concepts import checked_pair
     from library.store import Library
 
+    settings_of(options)  # what is wrong with them is said before the models' libraries are imported
+    if not many:
+        checked_pair(source or "", target or "")
     quiet(options)
     library = Library(library_path)
     if options["pairs"]:

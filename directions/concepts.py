@@ -212,6 +212,14 @@ def digest_of(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()
 
 
+def checked_pair(source: str, target: str) -> tuple[str, str]:
+    """Both phrases with single spaces; raises BadSetting for an empty one, and where they are the same."""
+    source, target = checked_concept(source, "source"), checked_concept(target, "target")
+    if source.casefold() == target.casefold():
+        raise BadSetting(f"source and target are both {source!r}: a direction needs two concepts")
+    return source, target
+
+
 def checked_concept(phrase: str, which: str) -> str:
     """The phrase with single spaces; raises BadSetting for an empty one."""
     text = " ".join(phrase.split())

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from directions.cache import Cache
 from directions.captions import Captions, pair
-from directions.concepts import Concepts, Progress, Texts, checked_concept, digest_of
-from directions.errors import BadSetting
+from directions.concepts import Concepts, Progress, Texts, checked_pair, digest_of
 from directions.settings import Settings
 from directions.sources import parallel
 from library.settings import cache_folder
@@ -83,9 +82,7 @@ class Discovery(Concepts):
         from library.names import check_name, direction_name
 
         settings = settings or self.settings
-        source, target = checked_concept(source, "source"), checked_concept(target, "target")
-        if source.casefold() == target.casefold():
-            raise BadSetting(f"source and target are both {source!r}: a direction needs two concepts")
+        source, target = checked_pair(source, target)
         name = check_name(name) if name else direction_name(source, target)
         given = source_captions is not None or target_captions is not None
         if settings.paired is None:

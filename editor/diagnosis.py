@@ -76,7 +76,10 @@ def unfamiliar_picture(inversion: Inversion) -> Finding | None:
     limit = SMALL_WORLDS.get(inversion.models)
     if limit is None:
         return None
-    elsewhere = f"the {inversion.models} models know only {', '.join(OBJECTS)}: use --models sd-1.4"
+    elsewhere = (
+        f"the {inversion.models} models know {', '.join(OBJECTS)}, and a few places, styles and accessories: "
+        "use --models sd-1.4"
+    )
     if inversion.picture is not None and inversion.latents is not None:
         own = psnr(inversion.autoencoded(), inversion.picture)
         if own < limit:

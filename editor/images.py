@@ -118,6 +118,12 @@ def one_picture(source: Any) -> Image.Image:
     return found[0]
 
 
+def check_mask(mask: Any) -> None:
+    """Raise PictureError for a mask that cannot be read, or is black, so that nothing could change."""
+    if one_picture(mask).convert("L").getextrema()[1] == 0:
+        raise PictureError(f"the mask {mask} is black, so nothing may change; what is white in it may")
+
+
 def latent_mask(mask: Any, size: tuple[int, int], factor: int) -> torch.Tensor:
     """A mask picture's brightness averaged over each latent, `[1, 1, h, w]` in [0, 1].
 

@@ -14,6 +14,8 @@ from editor.settings import EditSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+#: What holds where an option is not given, in a help text.
+OWN = "[the model set's own]"
 #: Fields whose option is written by hand, under a name and with a help text of its own.
 WRITTEN = {
     "cross_attention_guidance": click.option(
@@ -21,20 +23,26 @@ WRITTEN = {
         "cross_attention_guidance",
         type=float,
         metavar="λ",
-        help="Cross-attention guidance: how firmly structure is held; 0 is off [the model set's own].",
+        help=f"Cross-attention guidance: how firmly structure is held; 0 is off {OWN}.",
     ),
     "guidance_scale": click.option(
         "--guidance-scale",
         type=float,
-        help="Classifier-free guidance: how firmly the text is followed; 1 is off [the model set's own].",
+        help=f"Classifier-free guidance: how firmly the text is followed; 1 is off {OWN}.",
     ),
 }
 
 REGULARISER_OPTIONS = (
-    click.option("--auto-corr", type=click.FloatRange(min=0), help="Inversion: pull to uncorrelated noise."),
-    click.option("--kl", type=click.FloatRange(min=0), help="Inversion: pull to noise of variance 1."),
-    click.option("--regulariser-steps", type=click.IntRange(min=0), help="Inversion: pulls in each step."),
-    click.option("--regulariser-rolls", type=click.IntRange(min=1), help="Inversion: rolls in each pull."),
+    click.option(
+        "--auto-corr", type=click.FloatRange(min=0), help=f"Inversion: pull to uncorrelated noise {OWN}."
+    ),
+    click.option("--kl", type=click.FloatRange(min=0), help=f"Inversion: pull to noise of variance 1 {OWN}."),
+    click.option(
+        "--regulariser-steps", type=click.IntRange(min=0), help=f"Inversion: pulls in each step {OWN}."
+    ),
+    click.option(
+        "--regulariser-rolls", type=click.IntRange(min=1), help=f"Inversion: rolls in each pull {OWN}."
+    ),
 )
 
 
@@ -71,13 +79,13 @@ def settings_options(function: Function) -> Function:
 def _option(name: str, kind: Any, default: Any, line: str) -> Any:
     flag = "--" + name.replace("_", "-")
     if kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=line)
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=f"{line[:-1]} {OWN}.")
     if get_origin(kind) is Literal:
-        return click.option(flag, name, type=click.Choice(get_args(kind)), help=f"{line[:-1]} [{default}].")
+        return click.option(flag, name, type=click.Choice(get_args(kind)), help=f"{line[:-1]} {OWN}.")
     number = next(k for k in (int, float) if k is kind or k in get_args(kind))
     if default is None:
         return click.option(flag, name, type=OrNone(number), help=f"{line[:-1]} [none].")
-    return click.option(flag, name, type=number, help=f"{line[:-1]} [{default:g}].")
+    return click.option(flag, name, type=number, help=f"{line[:-1]} {OWN}.")
 
 
 def _described(record: type) -> dict[str, str]:

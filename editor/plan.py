@@ -60,12 +60,12 @@ def planned(request: Request, writing: Writing) -> list[Task]:
 
     Refuses files that exist, pictures that are missing or damaged, and to write over what is edited.
     """
-    from editor.images import read_picture
+    from editor.images import check_mask, read_picture
     from editor.record import file_facts
 
     outputs = _outputs(request, writing)
     if request.mask is not None:
-        read_picture(request.mask)
+        check_mask(request.mask)
     if request.prompt is not None:
         return [Task(outputs[0])]
     sizes = [read_picture(path).size for path in request.images]

@@ -67,9 +67,17 @@ def picture_format(path: Path) -> str:
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raise EditorError where ``path`` exists already and may not be replaced."""
+    """Raise EditorError where ``path`` exists already and may not be replaced, or cannot be written at all."""
     if path.exists() and not force:
         raise EditorError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
+    folder = next(above for above in path.absolute().parents if above.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except NotADirectoryError as error:
+        raise EditorError(f"cannot write {path}: {folder} is a file, not a folder") from error
+    except OSError as error:
+        raise EditorError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def write_whole(path: Path, write: Any) -> None:

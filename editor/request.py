@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -20,6 +21,12 @@ REGULARISER = {
     "regulariser_steps": "steps",
     "regulariser_rolls": "rolls",
 }
+
+
+def check_strength(strength: float) -> None:
+    """Raise EditorError for a strength that is not a finite number."""
+    if not math.isfinite(strength):
+        raise EditorError(f"strength is {strength}; expected a finite number")
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Request:
         return self._changed(given)
 
     def _changed(self, given: Mapping[str, Any]) -> Request:
+        check_strength(given.get("strength", self.strength))
         own = {f.name for f in fields(self)}
         settings = {**self.settings, **{k: v for k, v in given.items() if k in SETTINGS}}
         try:

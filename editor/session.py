@@ -24,7 +24,7 @@ from editor.models import Captioner, Models, caption_room, load_captioner, load_
 from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.regularize import Regulariser
-from editor.request import REGULARISER
+from editor.request import REGULARISER, check_strength
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.spaces import described
@@ -356,6 +356,8 @@ class Editor:
         """
         inversions = [job[0] for job in jobs]
         check_alike(inversions)
+        for _, _, strength in jobs:
+            check_strength(strength)
         asked = self.settings(preset, **{**settings, "steps": inversions[0].steps})
         if all(inversion.latents is None for inversion in inversions):
             asked = replace(asked, source_correction=False)  # what was made from noise is its own original
@@ -414,6 +416,10 @@ class Editor:
             mask=None if mask is None else latent_mask(mask, first.size, self.models.factor),
             on_step=on_step,
         )
+        if not result.edits.isfinite().all():
+            raise EditorError(
+                "the edit left the numbers that a picture can have; lower the strength, guidance or guidance scale"
+            )
         common = {
             "guidance_scale": settings.guidance_scale,
             "seconds": round(time.perf_counter() - begin, 3),

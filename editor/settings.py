@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -54,6 +55,10 @@ class EditSettings:
     max_rows: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("guidance_scale", "cross_attention_guidance", "guidance_limit"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
         if not 0 <= self.guidance_until <= 1:
             raise ValueError(f"guidance_until is {self.guidance_until}; expected a part from 0 to 1")
         if self.placement not in get_args(Placement):

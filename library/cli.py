@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from importlib import import_module
 from keyword import iskeyword
 from typing import Any
@@ -19,11 +20,25 @@ __all__ = ["main"]
 #: Module → its commands, imported when they are asked for: a listing should not wait for what it does not need. The
 #: last is of a package above, which this one may not import.
 COMMANDS = {
-    "library.commands.browse": ("search", "similar", "show"),
+    "library.commands.browse": ("list", "search", "similar", "show"),
     "library.commands.versions": ("log", "diff", "path", "compose", "alias", "tag", "untag"),
     "library.commands.upkeep": ("rm", "gc", "verify"),
     "library.commands.exchange": ("import", "export", "push", "pull"),
     "editor.evaluate_cli": ("evaluate",),
+}
+
+
+#: What people call a command, and what it is called here.
+OTHER_WORDS = {
+    "ls": "list",
+    "compare": "diff for two directions, similar for the nearest ones",
+    "check": "verify",
+    "share": "export and push",
+    "publish": "push",
+    "fetch": "pull",
+    "delete": "rm",
+    "remove": "rm",
+    "info": "show",
 }
 
 
@@ -36,8 +51,16 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         for module, names in COMMANDS.items():
             if name in names:
-                return getattr(import_module(module), f"{name}_" if iskeyword(name) else name)
+                return getattr(
+                    import_module(module), f"{name}_" if hasattr(builtins, name) or iskeyword(name) else name
+                )
         return None
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        meant = OTHER_WORDS.get(args[0])
+        if meant is not None:
+            context.fail(f"no such command {args[0]!r}; there is {meant}")
+        return super().resolve_command(context, args)
 
 
 @click.group(

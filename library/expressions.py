@@ -163,6 +163,8 @@ class _Parser:
             return scale, terms
         assert token is not None
         if NUMBER.fullmatch(token):
+            if not math.isfinite(float(token)):
+                self.fail(f"has the number {token}, which is too large")
             return float(token), []
         if token in "*/)":
             self.fail(f"stops making sense at {token!r}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_pair", "read_single", "write_pair"]
 
+#: Tokens and width of what the text encoders of known model sets give.
+SHAPES = {"sd-1.4": (77, 768), "sd-1.5": (77, 768), "sd-2.1-base": (77, 1024), "sd-2.1": (77, 1024)}
 LARGEST_FILE = 256 * 2**20
 ENDINGS = (".pt", ".pth", ".bin", ".safetensors")
 
@@ -31,6 +33,7 @@ def read_pair(source: Path, target: Path, name: str, encoder: str, concepts: tup
     sides = [_mean(read_tensor(path), path) for path in (source, target)]
     if sides[0].shape != sides[1].shape:
         raise BadFile(f"{source} is {list(sides[0].shape)} and {target} {list(sides[1].shape)}: not a pair")
+    _check_shape(sides[0], encoder, source)
     return Direction(
         name=name,
         tensor=sides[1] - sides[0],
@@ -70,6 +73,7 @@ def read_single(path: Path, name: str | None, encoder: str | None, concepts: tup
         matrix = as_matrix(tensor, str(path))
     except BadTensor as fault:
         raise BadFile(str(fault)) from fault
+    _check_shape(matrix, encoder, path)
     return Direction(
         name=name,
         tensor=matrix,
@@ -143,6 +147,15 @@ def _mean(tensor: Any, path: Path) -> NDArray[np.float32]:
         return as_matrix(tensor, str(path))
     except BadTensor as fault:
         raise BadFile(f"{fault}; mean embeddings are [1, tokens, dim] or [N, tokens, dim]") from fault
+
+
+def _check_shape(tensor: NDArray[np.float32], encoder: str, path: Path) -> None:
+    """Raise BadFile where the encoder that is declared gives embeddings of another shape."""
+    wanted = SHAPES.get(encoder)
+    if wanted is not None and tensor.shape != wanted:
+        raise BadFile(
+            f"{path} holds {list(tensor.shape)}, {encoder}'s embeddings are {list(wanted)}: made for another encoder?"
+        )
 
 
 def _declared(encoder: str, *paths: Path) -> dict[str, Any]:

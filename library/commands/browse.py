@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from library.evaluation import Evaluation
     from library.store import Library
 
-__all__ = ["list_catalog", "listing_options", "search", "show", "similar"]
+__all__ = ["list_", "list_catalog", "listing_options", "search", "show", "similar"]
 
 FIRST_PAGE = 50
 SORTS = ("name", "created", "quality", "success", "encoder", "size")
@@ -82,6 +82,15 @@ def _footer(library: Library, query: Query, found: Page, page: int) -> None:
     elif found.more:
         total = f" of {found.total}" if found.total is not None else ""
         say(f"{len(found.entries)} rows{total}; more with --page {page + 1} or --limit 0")
+
+
+@click.command("list")
+@listing_options
+@output_options
+@with_library
+def list_(library: Library, **options: Any) -> None:
+    """The catalog, as without a command."""
+    list_catalog(library, **options)
 
 
 @click.command()

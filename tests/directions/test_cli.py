@@ -168,3 +168,16 @@ def test_the_package_keeps_to_its_side() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_wrong_with_the_call_is_said_before_torch_is_imported() -> None:
+    program = (
+        "import sys\nfrom directions.cli import main\n"
+        "for words in (['cat', 'cat'], ['', 'dog'], ['cat', 'dog', '--captions', '0']):\n"
+        "    try:\n        main(words)\n    except SystemExit as ended:\n        assert ended.code == 1\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for words in ("both 'cat'", "concept is empty", "captions is 0"):
+        assert words in done.stderr

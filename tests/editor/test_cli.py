@@ -175,12 +175,11 @@ def test_a_mask_keeps_what_is_black(picture: Path, directions: Library) -> None:
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 16:] = 255
     Image.fromarray(mask).save("half.png")
-    Image.new("L", (1, 1)).save("black.png")
     arguments = [picture, "-d", "cat2dog", "--steps", 2, "--strength", 2, *CAPTION]
     worked(*arguments, "-o", "all.png")
-    for name in ("half", "black"):
-        worked(*arguments, "--mask", f"{name}.png", "-o", f"with-{name}.png")
-    edit, half, picture_itself = (pixels(f"{n}.png").astype(int) for n in ("all", "with-half", "with-black"))
+    worked(*arguments, "--mask", "half.png", "-o", "with-half.png")
+    worked(*arguments, "--strength", 0, "-o", "none.png")
+    edit, half, picture_itself = (pixels(f"{n}.png").astype(int) for n in ("all", "with-half", "none"))
     for side, near, far in ((np.s_[:, :24], picture_itself, edit), (np.s_[:, 40:], edit, picture_itself)):
         assert 2 * np.abs(half - near)[side].mean() < np.abs(half - far)[side].mean()
     assert read_record("with-half.png")["mask"]["path"] == str(Path("half.png").absolute())
@@ -188,6 +187,47 @@ def test_a_mask_keeps_what_is_black(picture: Path, directions: Library) -> None:
     failed(run(*arguments, "--mask", "gone.png", "-o", "x.png"), "gone.png", "no such file")
     Path("bad.png").write_text("no picture")
     failed(run(*arguments, "--mask", "bad.png", "-o", "x.png"), "bad.png is not a picture")
+    Image.new("L", (9, 9)).save("black.png")
+    failed(run(*arguments, "--mask", "black.png", "-o", "x.png"), "black.png is black")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--strength", "nan", "strength is nan"),
+        ("--strength", "inf", "strength is inf"),
+        ("--guidance", "nan", "cross_attention_guidance is nan"),
+        ("--guidance", "-1", "at least 0"),
+        ("--guidance-scale", "inf", "guidance_scale is inf"),
+        ("-o", "cat.png/x.png", "cat.png is a file, not a folder"),
+        ("-o", "/proc/x.png", "cannot write /proc/x.png"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_models_are_loaded(
+    option: str,
+    value: str,
+    words: str,
+    picture: Path,
+    directions: Library,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    failed(run(picture, "-d", "cat2dog", "--steps", 1, option, value), words)
+
+
+def test_an_edit_that_is_not_finite_is_not_saved(picture: Path, directions: Library) -> None:
+    result = run(picture, "-d", "cat2dog", "--steps", 1, *CAPTION, "--strength", 1e38)
+    assert result.exit_code == 1 and "lower the strength" in result.stderr
+    assert not Path("cat-cat2dog.png").exists()
+
+
+def test_help_names_no_default_that_the_model_set_may_change(picture: Path) -> None:
+    text = " ".join(run("--help").output.split())
+    for option in ("--placement", "--guidance-until", "--keep-background", "--reuse-forward", "--auto-corr"):
+        help_ = text.partition(f" {option} ")[2].partition(" --")[0]
+        if option == "--reuse-forward":
+            help_ = text.partition("--no-reuse-forward ")[2].partition(" --")[0]
+        assert "[the model set's own]" in help_, option
 
 
 def test_nothing_that_exists_or_is_read_is_written_over(picture: Path, directions: Library) -> None:

@@ -50,9 +50,7 @@ def test_many_embeddings_are_averaged(library: Library, tmp_path: Path) -> None:
     many = torch.randn(5, 4, 8)
     torch.save(many, tmp_path / "a.pt")
     torch.save(torch.zeros(1, 4, 8), tmp_path / "b.pt")
-    saved = import_pair(
-        library, tmp_path / "a.pt", tmp_path / "b.pt", "a2b", "sd-1.4", ("an apple", "a bear")
-    )
+    saved = import_pair(library, tmp_path / "a.pt", tmp_path / "b.pt", "a2b", ENCODER, ("an apple", "a bear"))
     np.testing.assert_allclose(saved.tensor, -many.mean(0).numpy(), rtol=1e-5, atol=1e-6)
     assert (saved.source, saved.target) == ("an apple", "a bear")
 
@@ -67,7 +65,7 @@ def test_a_bare_tensor(library: Library, tmp_path: Path, ending: str) -> None:
         save_file({"anything": tensor}, path)
     with pytest.raises(BadFile, match="add --name NAME and --encoder ID"):
         import_file(library, path)
-    saved = import_file(library, path, "a2b", "sd-1.4", ("a", "b"))
+    saved = import_file(library, path, "a2b", ENCODER, ("a", "b"))
     np.testing.assert_array_equal(saved.tensor, tensor[0].numpy())
     assert saved.record["declared"] is True
 
@@ -122,6 +120,11 @@ def test_a_pair_that_is_none(library: Library, pair: tuple[Path, Path], tmp_path
     torch.save(torch.zeros(1, 4, 8), tmp_path / "small.pt")
     with pytest.raises(BadFile, match="not a pair"):
         import_pair(library, pair[0], tmp_path / "small.pt", "a2b", "sd-1.4")
+    small = tmp_path / "small.pt"
+    with pytest.raises(BadFile, match=r"sd-1.4's embeddings are \[77, 768\]"):
+        import_pair(library, small, small, "a2b", "sd-1.4")
+    with pytest.raises(BadFile, match=r"sd-2.1's embeddings are \[77, 1024\]"):
+        import_file(library, small, "a2b", "sd-2.1")
     with pytest.raises(BadName, match="an encoder id is"):
         import_pair(library, *pair, "a2b", "SD 1.4")
 

@@ -56,6 +56,16 @@ def test_the_catalog(filled: Library, run: Run) -> None:
     assert lines[1].split()[:5] == ["cat2dog", "2", "cat", "→", "dog"] and len(lines) == 4
 
 
+def test_the_catalog_by_the_name_of_a_command(filled: Library, run: Run) -> None:
+    assert run("list", "--tag", "none").stdout == run("--tag", "none").stdout
+    assert run("list").stdout == run().stdout and run("list").stdout.count("\n") == 4
+
+
+def test_other_words_for_a_command_name_it(run: Run) -> None:
+    result = run("compare", "a", "b")
+    assert result.exit_code == 2 and "diff" in result.stderr and "similar" in result.stderr
+
+
 def test_an_empty_library_says_what_to_do(run: Run) -> None:
     result = run()
     assert result.exit_code == 0 and "make a direction: mkdir-direction cat dog" in result.stderr
