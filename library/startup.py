@@ -24,6 +24,9 @@ _COMPILER_MARKS = ("allow_in_graph", "assume_constant_result", "disable")
 #: Packages of diffusers that import all their models as soon as one of them is needed.
 _EAGER = ("autoencoders", "controlnets", "transformers", "unets")
 
+#: What transformers looks through its models with; a version without it is left as it is.
+_SCAN = "create_import_structure_from_path"
+
 
 def quick_imports(diffusers: bool = True) -> None:
     """Before the models' libraries are imported, in a process of ours.
@@ -45,18 +48,24 @@ def quick_imports(diffusers: bool = True) -> None:
 
 
 def _quick_transformers() -> None:
-    """Spare transformers a second look through its models, and distributed tensors, which it guards."""
+    """Spare transformers a second look through its models, and distributed tensors, which it guards.
+
+    Nothing happens where its models are imported already: there is nothing left to spare.
+    """
+    if "transformers.models" in sys.modules:
+        return
     from transformers import utils
     from transformers.utils import import_utils
 
-    scan = import_utils.create_import_structure_from_path
+    scan: Any = getattr(import_utils, _SCAN, None)
 
     def scanned(place: Any) -> Any:
         # The package asks by its folder, as a Path, the folder's own module by the name of its file.
         folder = Path(place)
         return scan(folder.parent if folder.is_file() else folder)
 
-    import_utils.create_import_structure_from_path = scanned
+    if scan is not None:
+        setattr(import_utils, _SCAN, scanned)
     for module in (utils, import_utils):
         module.is_torch_distributed_available = lambda: False
 
