@@ -155,8 +155,11 @@ def pick_device(device: str | None = None) -> str:
 
 def _load(kind: Any, what: str, where: str, **options: Any) -> Any:
     """`kind.from_pretrained`; whatever goes wrong becomes one line that says what to do."""
+    from zoo.loading import without_bars
+
     try:
-        return kind.from_pretrained(where, **options)
+        with without_bars(where):
+            return kind.from_pretrained(where, **options)
     except (OSError, ValueError, RuntimeError, TypeError, ImportError, AttributeError, KeyError) as fault:
         raise ModelUnavailable(_explain(fault, what, where)) from fault
 
