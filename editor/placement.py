@@ -31,18 +31,19 @@ def settled(settings: EditSettings, models: Models, direction: Any, inversion: I
     The mean change is the gentler one, and enough where it carries half of the anchored change or more: four
     fifths of the guidance scale make up for the rest. Where it carries less (a concept of several words, a style
     that stands far from what it changes) the anchored change is taken, which is whole, at half of the guidance
-    scale. So it is always for a synthetic picture, which the guidance scale makes, too: that has to be the same
-    for all edits. A direction that has no anchored parts is added as published, at the scale that is asked for.
+    scale. A synthetic picture is made by the guidance scale itself, which is left as it is, and the change has to
+    prevail against noise, not against a picture's own: it is always the anchored one. A direction that has no
+    anchored parts is added as published, at the scale that is asked for.
     """
     if settings.placement != "auto":
         return settings
     caption, embeds = inversion.caption, inversion.embeds[0]
-    mean, _ = place(models, direction, caption, embeds, "mean")
     whole, placement = place(models, direction, caption, embeds, "anchored")
+    if inversion.latents is None or placement == "mean":
+        return replace(settings, placement=placement)
+    mean, _ = place(models, direction, caption, embeds, "mean")
     carried = float((mean * whole).sum() / whole.square().sum().clamp(min=1e-12))
-    if inversion.latents is not None and placement == "mean":
-        return replace(settings, placement="mean")
-    if inversion.latents is not None and carried >= CARRIED:
+    if carried >= CARRIED:
         return replace(settings, placement="mean", guidance_scale=MOST * settings.guidance_scale)
     return replace(settings, placement="anchored", guidance_scale=WHOLE * settings.guidance_scale)
 

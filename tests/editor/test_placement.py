@@ -136,8 +136,10 @@ def test_one_batch_may_hold_both_placements() -> None:
         assert torch.equal(edit.latents, start.edit(direction).latents)
 
 
-def test_a_synthetic_picture_is_the_same_for_all_edits() -> None:
+def test_a_synthetic_picture_is_the_same_for_all_edits_at_the_guidance_scale_that_makes_it() -> None:
     start = editor().imagine("a cartoon of a cat on the grass", steps=3)
-    both = editor().edit_all([(start, cat2hat(), 1.0), (start, cat2dog(), 1.0)])
-    assert {edit.record["placement"] for edit in both} == {"anchored"}
-    assert both[0].reconstruction.tobytes() == both[1].reconstruction.tobytes()
+    foreign = Direction("x", cat2hat().tensor, cat2hat().encoder)
+    edits = editor().edit_all([(start, along, 1.0) for along in (cat2hat(), cat2dog(), foreign)])
+    assert [edit.record["placement"] for edit in edits] == ["anchored", "anchored", "mean"]
+    assert {edit.record["guidance_scale"] for edit in edits} == {5.0}
+    assert len({edit.reconstruction.tobytes() for edit in edits}) == 1
