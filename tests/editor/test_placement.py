@@ -10,7 +10,7 @@ import torch
 
 from directions import discover
 from editor.inversion import Inversion
-from editor.placement import CARRIED, place, settled
+from editor.placement import CARRIED, place, settled, swap
 from editor.settings import EditSettings
 from library.direction import Direction
 
@@ -116,13 +116,26 @@ def test_auto_takes_the_mean_where_it_carries_the_change_else_the_anchored_one_a
     assert settled(asked, editor().models, cat2hat(), inversion()) == asked
 
 
-def test_auto_measures_how_much_of_the_anchored_change_the_mean_has() -> None:
-    """Constructed: a mean that is a given part of what the anchored change is in this caption."""
+def test_the_swap_is_what_the_encoder_makes_of_the_other_word() -> None:
     start, direction = inversion(), cat2dog()
-    whole, _ = place(editor().models, direction, start.caption, start.embeds[0], "anchored")
-    for part, placement in ((CARRIED + 0.01, "mean"), (CARRIED - 0.01, "anchored")):
-        tensor = (part * whole).numpy()
-        made = Direction("x", tensor, direction.encoder, "cat", "dog", anchored=direction.anchored)
+    change = swap(editor().models, direction, start.caption, start.embeds[0])
+    before, after = editor().encode([start.caption, start.caption.replace("cat", "dog")])
+    assert torch.allclose(change, after - before, atol=1e-6)
+    assert torch.equal(swap(editor().models, -2 * direction, start.caption, start.embeds[0]), -2 * change)
+
+
+def test_auto_takes_a_mean_that_points_to_the_swap_and_carries_enough_of_it() -> None:
+    """Constructed: a mean that is a given part of the swap, and one that points elsewhere as well."""
+    start, direction = inversion(), cat2dog()
+    whole = swap(editor().models, direction, start.caption, start.embeds[0])
+    aside = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
+    aside *= 3 * whole.norm() / aside.norm()
+    for mean, placement in (
+        ((CARRIED + 0.01) * whole, "mean"),
+        ((CARRIED - 0.01) * whole, "anchored"),
+        (whole + aside, "anchored"),
+    ):
+        made = Direction("x", mean.numpy(), direction.encoder, "cat", "dog", anchored=direction.anchored)
         assert auto(made).placement == placement
 
 
@@ -140,6 +153,6 @@ def test_a_synthetic_picture_is_the_same_for_all_edits_at_the_guidance_scale_tha
     start = editor().imagine("a cartoon of a cat on the grass", steps=3)
     foreign = Direction("x", cat2hat().tensor, cat2hat().encoder)
     edits = editor().edit_all([(start, along, 1.0) for along in (cat2hat(), cat2dog(), foreign)])
-    assert [edit.record["placement"] for edit in edits] == ["anchored", "anchored", "mean"]
+    assert [edit.record["placement"] for edit in edits] == ["anchored", "mean", "mean"]
     assert {edit.record["guidance_scale"] for edit in edits} == {5.0}
     assert len({edit.reconstruction.tobytes() for edit in edits}) == 1
