@@ -82,6 +82,8 @@ class Discovery(Concepts):
         from library.names import check_name, direction_name
 
         settings = settings or self.settings
+        if isinstance(tags, str):
+            tags = (tags,)
         source, target = checked_pair(source, target)
         name = check_name(name) if name else direction_name(source, target)
         given = source_captions is not None or target_captions is not None

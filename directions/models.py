@@ -91,7 +91,11 @@ def load_encoder(
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    from zoo.registry import no_such_set
+
     where, revision = models.diffusion, models.revision
+    if (unknown := no_such_set(where)) is not None:
+        raise ModelUnavailable(unknown)
     what = "the text encoder"
     dtype = getattr(torch, precision)
     tokenizer = _load(CLIPTokenizer, what, where, subfolder="tokenizer", revision=revision)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: More pixels than this are refused: a small file can unpack to gigabytes. Pillow only warns at this number.
 MAX_PIXELS = 89_478_485
+#: The longer side over the shorter one, which is what is brought to the models' size.
+MOST_ELONGATED = 16
 BACKGROUND = (255, 255, 255)
 _DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -57,8 +59,8 @@ def read_picture(source: str | PathLike[str] | Image.Image) -> Image.Image:
 def to_pixels(pictures: Any) -> torch.Tensor:
     """Any picture or batch of equally large ones to `[B, 3, H, W]` float32 in [-1, 1], on the CPU.
 
-    Takes a path, a PIL image, an array `[H, W]`, `[H, W, C]` or `[B, H, W, C]` (uint8, uint16, or float in
-    [0, 1]), a tensor `[C, H, W]` or `[B, C, H, W]` (uint8, or float in [0, 1], or in [-1, 1] where any value
+    Takes a path, a PIL image, an array `[H, W]`, `[H, W, C]` or `[B, H, W, C]` (bool, uint8, uint16, or
+    float in [0, 1]), a tensor `[C, H, W]` or `[B, C, H, W]` (uint8, or float in [0, 1], or in [-1, 1] where any value
     is negative), or a list of these. C is 1 to 4 (grey, grey with alpha, RGB, RGBA). Raises PictureError
     with the shape for anything else.
     """
@@ -118,10 +120,21 @@ def one_picture(source: Any) -> Image.Image:
     return found[0]
 
 
+def check_proportions(picture: Image.Image) -> None:
+    """Raise PictureError for a picture so elongated that, at the models' size, it would be enormous."""
+    shorter, longer = sorted(picture.size)
+    if longer > MOST_ELONGATED * shorter:
+        raise PictureError(
+            f"the picture is {picture.size[0]}×{picture.size[1]}, more than {MOST_ELONGATED} times as long as "
+            "wide; cut out the part to edit"
+        )
+
+
 def check_mask(mask: Any) -> None:
     """Raise PictureError for a mask that cannot be read, or is black, so that nothing could change."""
     if one_picture(mask).convert("L").getextrema()[1] == 0:
-        raise PictureError(f"the mask {mask} is black, so nothing may change; what is white in it may")
+        named = f" {mask}" if isinstance(mask, (str, PathLike)) else ""
+        raise PictureError(f"the mask{named} is black, so nothing may change; what is white in it may")
 
 
 def latent_mask(mask: Any, size: tuple[int, int], factor: int) -> torch.Tensor:
@@ -212,8 +225,8 @@ def _from_array(array: np.ndarray) -> torch.Tensor:
             f"an array of shape {given} is no picture; expected [H, W], [H, W, C] or [B, H, W, C] "
             "with 1 to 4 channels (latents are passed as a tensor)"
         )
-    if array.dtype == np.uint8:
-        values = array.astype(np.float32) / 255
+    if array.dtype in (np.uint8, bool):
+        values = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
         values = (array >> 8).astype(np.float32) / 255
     elif array.dtype.kind == "f":
@@ -221,7 +234,7 @@ def _from_array(array: np.ndarray) -> torch.Tensor:
         _check_range(float(values.min()), float(values.max()), 0.0, "an array")
     else:
         raise PictureError(
-            f"an array of {array.dtype} is no picture; expected uint8, uint16 or float in [0, 1]"
+            f"an array of {array.dtype} is no picture or mask; expected bool, uint8, uint16 or float in [0, 1]"
         )
     return 2 * _three_channels(torch.from_numpy(np.moveaxis(values, -1, 1).copy())) - 1
 

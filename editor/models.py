@@ -104,7 +104,13 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     location = str(models.diffusion)
     revision = getattr(models, "revision", None)
     check_folder(location)
-    place, dtype = choose_device(device), dtype or torch.float32
+    dtype = dtype or torch.float32
+    if not isinstance(dtype, torch.dtype):
+        raise ModelsUnavailable(f"dtype is {dtype!r}; expected one of torch's, such as torch.float16")
+    try:
+        place = torch.empty(0, device=choose_device(device)).device
+    except (RuntimeError, AssertionError) as fault:
+        raise ModelsUnavailable(f"device {device} is not there: {str(fault).splitlines()[0]}") from fault
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -191,6 +197,10 @@ def resolved(models: Any) -> Any:
 
 
 def check_folder(location: str) -> None:
+    from zoo.registry import no_such_set
+
+    if (unknown := no_such_set(location)) is not None:
+        raise ModelsUnavailable(unknown)
     folder = Path(location)
     if folder.is_dir() and not (folder / MODEL_INDEX).is_file():
         raise ModelsUnavailable(

@@ -16,7 +16,16 @@ from editor.cache import InversionCache, key_of
 from editor.edit import Edited, edit
 from editor.errors import EditorError
 from editor.identity import caption_facts, inversion_facts, models_facts
-from editor.images import fit, latent_mask, one_picture, pad_to_multiple, to_pictures, to_pixels
+from editor.images import (
+    check_mask,
+    check_proportions,
+    fit,
+    latent_mask,
+    one_picture,
+    pad_to_multiple,
+    to_pictures,
+    to_pixels,
+)
 from editor.inversion import Edit, Inversion, check_alike, trajectories
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
@@ -24,7 +33,7 @@ from editor.models import Captioner, Models, caption_room, load_captioner, load_
 from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.regularize import Regulariser
-from editor.request import REGULARISER, check_strength
+from editor.request import REGULARISER, Request, check_strength
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.spaces import described
@@ -33,6 +42,8 @@ from zoo.text import dropped_words, encode_text
 
 #: Invert and edit at the size that the model was trained on.
 NATIVE = "native"
+#: Steps of an inversion where neither a number nor a preset is given.
+DEFAULT_STEPS = Request.steps
 
 
 class Editor:
@@ -78,7 +89,10 @@ class Editor:
         known = {f.name for f in fields(EditSettings)}
         unknown = sorted(set(changes) - known)
         if unknown:
-            raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}")
+            meant = "; cross_attention_guidance is meant" if unknown[0] == "guidance" else ""
+            raise TypeError(
+                f"unknown setting {unknown[0]!r}{meant}; the settings are {', '.join(sorted(known))}"
+            )
         defaults = {k: v for k, v in self.models.defaults.items() if k in known}
         if self.models.scheduler_config.get("prediction_type") == "v_prediction":
             defaults.setdefault("guidance_limit", VELOCITY_GUIDANCE_LIMIT)
@@ -130,9 +144,10 @@ class Editor:
         self,
         image: Any,
         caption: str | None = None,
-        steps: int = 50,
+        steps: int | None = None,
         seed: int = 0,
         *,
+        preset: str | None = None,
         size: int | str | None = NATIVE,
         regulariser: Regulariser | None = None,
         sample: bool = True,
@@ -143,7 +158,9 @@ class Editor:
 
         `size` is the length in pixels of the shorter side that the picture is brought to: "native" the
         model's own, None as it is. `seed` draws the autoencoder's sample (`sample=False` takes its
-        mean) and the regulariser's rolls. An inversion from the cache says so in its record.
+        mean) and the regulariser's rolls. `preset` has steps and a regulariser, too: give it here and to the
+        edit; `steps` (None: the preset's, else 50) and `regulariser` win over it. An inversion from the cache
+        says so in its record.
         """
         captions = None if caption is None else [caption]
         return self.invert_all(
@@ -151,6 +168,7 @@ class Editor:
             captions,
             steps,
             [seed],
+            preset=preset,
             size=size,
             regulariser=regulariser,
             sample=sample,
@@ -162,9 +180,10 @@ class Editor:
         self,
         images: Sequence[Any],
         captions: Sequence[str] | None = None,
-        steps: int = 50,
+        steps: int | None = None,
         seeds: Sequence[int] | None = None,
         *,
+        preset: str | None = None,
         size: int | str | None = NATIVE,
         regulariser: Regulariser | None = None,
         sample: bool = True,
@@ -175,10 +194,16 @@ class Editor:
 
         They must be equally large once brought to `size`. One caption and one seed each.
         """
-        settings = regulariser or self.regulariser()
-        shorter = self.models.native_size if size == NATIVE else size
+        if isinstance(images, (str, PathLike, Image.Image)):
+            raise EditorError("invert_all takes a list of pictures; for a single one there is invert")
+        if steps is None:
+            steps = DEFAULT_STEPS if preset is None else preset_options(preset)["steps"]
+        settings = regulariser or self.regulariser(preset)
+        shorter = self._shorter(size)
         pictures = [one_picture(image) for image in images]
-        if isinstance(shorter, int):
+        for picture in pictures:
+            check_proportions(picture)
+        if shorter is not None:
             pictures = [fit(picture, shorter) for picture in pictures]
         captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
         seeds = [0] * len(pictures) if seeds is None else list(seeds)
@@ -210,6 +235,18 @@ class Editor:
         ]
         inversions = [replace(found, editor=self) for found in self.cache.recall(facts, make)]
         return inversions if keep_trajectory else [replace(i, trajectory=None) for i in inversions]
+
+    def _shorter(self, size: int | str | None) -> int | None:
+        """What the shorter side is brought to, in pixels; None is as it is. EditorError for anything else."""
+        if size == NATIVE:
+            return self.models.native_size
+        least = self.models.factor
+        if size is None or (isinstance(size, int) and size >= least):
+            return size
+        raise EditorError(
+            f"size is {size!r}; expected the shorter side in pixels (at least {least}), {NATIVE!r}, or None "
+            "for the picture's own"
+        )
 
     def _invert(
         self,
@@ -281,8 +318,10 @@ class Editor:
         `size` is the side, or (width, height), in pixels, rounded up to what the autoencoder takes; None is
         the model's own.
         """
-        side = size or self.models.native_size
+        side = self.models.native_size if size is None else size
         width, height = (side, side) if isinstance(side, int) else side
+        if min(width, height) < 1:
+            raise EditorError(f"size is {size}; expected at least 1 pixel a side")
         factor = self.models.factor
         shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
         return Inversion(
@@ -352,13 +391,21 @@ class Editor:
 
         Every inversion's reference pass is made once, whatever the number of its edits. The inversions
         must have the same number of steps and the same size. `preset` names settings of `editor.presets`,
-        over which those given win; the steps stay the inversions'.
+        over which those given win; steps and regulariser are the inversions' (`invert(…, preset=…)`).
         """
         inversions = [job[0] for job in jobs]
         check_alike(inversions)
         for _, _, strength in jobs:
             check_strength(strength)
-        asked = self.settings(preset, **{**settings, "steps": inversions[0].steps})
+        if mask is not None:
+            check_mask(mask)
+        steps = inversions[0].steps
+        if settings.get("steps", steps) != steps:
+            raise EditorError(
+                f"the inversion has {steps} steps, and an edit takes those; for {settings['steps']}, invert "
+                f"again with steps={settings['steps']}"
+            )
+        asked = self.settings(preset, **{**settings, "steps": steps})
         if all(inversion.latents is None for inversion in inversions):
             asked = replace(asked, source_correction=False)  # what was made from noise is its own original
         each = [settled(asked, self.models, along, inversion) for inversion, along, _ in jobs]

@@ -15,8 +15,14 @@ def check_direction(models: Models, direction: Any) -> torch.Tensor:
     """The direction's tensor `[tokens, dim]` float32, where it was made for the models' text encoder.
 
     A direction that was declared to be for this model set (a foreign file carries no identity) is
-    accepted when its shape fits. Anything else raises EncoderMismatch, which says how to rebuild it.
+    accepted when its shape fits. Anything else raises EncoderMismatch, which says how to rebuild it, and
+    what is no direction at all EditorError.
     """
+    if not (hasattr(direction, "encoder") and hasattr(direction, "tensor")):
+        shown = repr(direction) if isinstance(direction, str) else type(direction).__name__
+        raise EditorError(
+            f"{shown} is no direction; load one: Library()['cat2dog'], or discover('cat', 'dog')"
+        )
     name = getattr(direction, "name", "the direction")
     declared = bool((getattr(direction, "record", None) or {}).get("declared"))
     accepted = {models.encoder_id} | ({models.name} if declared else set())

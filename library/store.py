@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library import records
-from library.errors import AmbiguousDirection, DamagedFile, DirectionsError, StorageError, UnknownDirection
+from library.errors import (
+    AmbiguousDirection,
+    BadName,
+    DamagedFile,
+    DirectionsError,
+    StorageError,
+    UnknownDirection,
+)
 from library.fileformat import ANCHORED, Header, decode, digest, encode, read_header
 from library.layer import Layer, VersionPath
 from library.lookup import Lookup
@@ -62,12 +69,20 @@ class Library:
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({name for layer in self.layers for name in layer.names() if layer.encoders(name)}))
 
+    def __len__(self) -> int:
+        """How many names there are."""
+        return sum(1 for _ in self)
+
     def save(self, direction: Direction) -> Direction:
         """Publish `direction` as the next version of its name; returns it with its version and record.
 
         Safe beside any number of other writers. Raises BadName, BadTensor, StorageError (disk full,
         read-only folder): then nothing was published.
         """
+        if direction.parents and direction.version is None and "@" in direction.name:
+            raise BadName(
+                f"{direction.name!r} is composed and has no name of its own: .renamed('mix') gives it one"
+            )
         name, encoder = check_name(direction.name), check_encoder(direction.encoder)
         tensors = {"direction": direction.tensor}
         if direction.source_embedding is not None and direction.target_embedding is not None:

@@ -6,6 +6,7 @@ libraries' own ``from_pretrained``.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -95,3 +96,15 @@ def resolve(name: str | None = None) -> ModelSet:
     if name in MODEL_SETS:
         return MODEL_SETS[name]
     return ModelSet(name, name, _FLAN_T5, _BLIP)
+
+
+def no_such_set(location: str) -> str | None:
+    """What to say of a location that is neither a set's folder nor can be a hub id, `OWNER/NAME`; None of others."""
+    if "/" in location or Path(location).exists():
+        return None
+    near = difflib.get_close_matches(location, MODEL_SETS, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return (
+        f"there is no model set {location!r}: {meant}The sets are {', '.join(MODEL_SETS)}; a local folder and a hub "
+        "id (OWNER/NAME) can be named, too"
+    )
