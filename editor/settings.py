@@ -22,8 +22,8 @@ class EditSettings:
     cross_attention_guidance: λ, how far each step follows the gradient of the maps' drift. 0 is off.
 
     placement: where the direction is added: "mean", at every token alike, "anchored", from the concept's on, or
-        "auto", whichever carries the change, at half of the guidance scale where that is "anchored", else at 0.8;
-        of a synthetic picture "anchored", at all of it.
+        "auto", whichever is nearer to swapping the words, at half of the guidance scale where that is "anchored",
+        else at 0.8; of a synthetic picture at all of it.
     guidance_until: the part of the steps, from the first on, in which maps are followed; in (0, 1].
     conditional_only: guide by the prompt's half alone; both halves then move together.
     attention_resolution: follow only maps of at most this number of rows × columns squared; None is all.
