@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from library.console import emit_json, json_option, library_option, reports_failures, say
 
@@ -104,8 +105,14 @@ def main(
     settings_of(options)  # what is wrong with them is said before the models' libraries are imported
     if not many:
         checked_pair(source or "", target or "")
-    quiet(options)
     library = Library(library_path)
+    if not options["concepts"]:
+        library.check_writable()
+    if options["report"]:
+        from directions.report import check_report
+
+        check_report(options["report"])
+    quiet(options)
     if options["pairs"]:
         from directions.cli_many import run_pairs
 
@@ -126,10 +133,29 @@ def _check_usage(source: str | None, target: str | None, many: list[str], option
         raise click.UsageError(f"--{many[0]} takes no SOURCE and TARGET")
     if not many and (source is None or target is None):
         raise click.UsageError("SOURCE and TARGET are needed, such as: mkdir-direction cat dog")
+    for flag in many:
+        _check_heeded(flag)
     if options["source_captions"] == options["target_captions"] == "-":
         raise click.UsageError("only one side can be read from standard input")
     if options["templates"] and options["captions_model"]:
         raise click.UsageError("--templates and --captions-model exclude each other")
+
+
+#: Options of one direction, which make many cannot have.
+_OF_ONE = ("name", "tags", "source_captions", "target_captions", "report", "encoder")
+#: What `--rebuild` takes; everything else is the record's.
+_REBUILT = ("rebuild", "models", "device", "encoder", "report", "no_cache", "library_path", "as_json")
+
+
+def _check_heeded(flag: str) -> None:
+    """Raise UsageError for an option that was given beside `--rebuild`, `--pairs` or `--concepts` in vain."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        heeded = option.name in _REBUILT if flag == "rebuild" else option.name not in _OF_ONE
+        given = context.get_parameter_source(option.name or "") is not ParameterSource.DEFAULT
+        if given and not heeded and context.params[option.name or ""] is not None:
+            said = "takes it from the record" if flag == "rebuild" else "is told that by its file, if at all"
+            raise click.UsageError(f"--{flag} {said}: leave {option.opts[0]} out")
 
 
 def settings_of(options: dict[str, Any]) -> Settings:

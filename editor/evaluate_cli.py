@@ -69,6 +69,7 @@ def evaluate(library: Library, reference: str, encoder: str | None, as_json: boo
     from library.evaluation import save_evaluation
 
     version = library.find(reference, encoder)
+    library.check_writable()
     direction = library.read(version.path, version)
     request = _request(options)
     quiet()

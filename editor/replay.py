@@ -38,8 +38,7 @@ def repeated(file: str, given: Mapping[str, Any]) -> Request:
     """
     record = read_record(file)
     try:
-        request = _request(file, record)
-        picture, mask, models = record["input"], record["mask"], request.models
+        return _repeated(file, record, given)
     except EditorError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -47,6 +46,12 @@ def repeated(file: str, given: Mapping[str, Any]) -> Request:
             f"the record of {file} is not complete ({type(error).__name__}: {error}); "
             "expected one written by this version of edit-image"
         ) from error
+
+
+def _repeated(file: str, record: Mapping[str, Any], given: Mapping[str, Any]) -> Request:
+    """`repeated` of a record that may be damaged: any TypeError, KeyError and the like may come of it."""
+    request = _request(file, record)
+    picture, mask, models = record["input"], record["mask"], request.models
     if "caption_prefix" in given:
         request = replace(request, caption=None)
     if given.get("models", models) != models:  # another encoder has no such version of the direction
@@ -89,7 +94,7 @@ def _request(file: str, record: Mapping[str, Any]) -> Request:
         sample=inversion["sample"] if real else True,
         sweep=dict(record["sweep"]["knobs"]) if record.get("sweep") else None,
         settings=settings,
-        regulariser=inversion["regulariser"] if real else {},
+        regulariser=dict(inversion["regulariser"]) if real else {},
         preset=record.get("preset"),
         stem=f"{Path(file).stem}-again",
         recorded=Recorded(file, record),

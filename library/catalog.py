@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from library.index import discard, open_indexes
 from library.index_evaluations import checked_evaluation, columns, joins
 from library.layer import Layer
+from library.names import is_word_character
 from library.rows import COLUMNS, IndexDamaged, checked_row
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ def _page(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> 
     ]
     wanted = query.offset + query.limit + 1 if query.limit else -1
     total: int | None = None
-    if words := " ".join(f'"{word}"*' for word in query.text.replace('"', " ").split()):
+    if query.text.strip():
+        words = " ".join(f'"{word}"*' for word in _words(query.text))
+        if not words:  # nothing but punctuation
+            return Page([], False, None, faults)
         entries = _select(connection, layers, query, wanted, f"title : ({words})")
         if wanted < 0 or len(entries) < wanted:  # then those whose captions say it
             found = {(entry.name, entry.encoder, entry.version) for entry in entries}
@@ -144,6 +148,11 @@ def _page(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> 
         total = _count(connection, layers, query)
     end = query.offset + query.limit if query.limit else len(entries)
     return Page(entries[query.offset : end], len(entries) > end, total, faults)
+
+
+def _words(text: str) -> list[str]:
+    """What the index has of a text as words: it is parted at everything but letters, their marks and digits."""
+    return "".join(c if is_word_character(c) else " " for c in text).split()
 
 
 def _select(

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from library.direction import Direction
     from library.store import Library
 
-__all__ = ["adopt", "export_bundle", "export_file", "import_bundle", "import_file", "import_pair"]
+__all__ = [
+    "adopt",
+    "adopt_file",
+    "check_output",
+    "export_bundle",
+    "export_file",
+    "import_bundle",
+    "import_file",
+    "import_pair",
+]
 
 BUNDLE_ENTRY = re.compile(r"([^/\\]+)/([^/\\]+)/v(\d{4}|[1-9]\d{4,8})\.safetensors")
 MOST_ENTRIES = 10_000
@@ -54,12 +63,22 @@ def import_file(
     concepts: tuple[str, str] = ("", ""),
 ) -> Direction:
     """Save what one file holds; see `foreign.read_single`. A version that is here already is not doubled."""
+    return adopt_file(library, path, name, encoder, concepts)[0]
+
+
+def adopt_file(
+    library: Library,
+    path: Path,
+    name: str | None = None,
+    encoder: str | None = None,
+    concepts: tuple[str, str] = ("", ""),
+) -> tuple[Direction, bool]:
+    """`import_file`, and whether it is new."""
     from library.foreign import read_single
 
     if encoder:
         check_encoder(encoder)
-    direction, _ = adopt(library, read_single(path, name, encoder, concepts))
-    return direction
+    return adopt(library, read_single(path, name, encoder, concepts))
 
 
 def adopt(
@@ -85,6 +104,17 @@ def _identity(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {k: v for k, v in record.items() if k not in ("version", "record_sha256", "origin", "name")} | {
         "name": name
     }
+
+
+def check_output(library: Library, path: Path, force: bool) -> None:
+    """Raise StorageError for a file to export to that is there already, unless `force`, or lies in a library."""
+    place = path.absolute().resolve()
+    if any(layer.folder.resolve() in place.parents for layer in library.layers):
+        raise StorageError(
+            f"cannot write {path}: it lies in the library, where only versions are; write elsewhere"
+        )
+    if path.exists() and not force:
+        raise StorageError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
 
 
 def export_file(library: Library, expression: str, path: Path, encoder: str | None = None) -> Path:

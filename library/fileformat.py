@@ -28,7 +28,7 @@ REQUIRED = ("name", "version", "encoder")
 FIELDS: dict[str, type] = {
     "name": str, "version": int, "encoder": str, "source": str, "target": str, "created": str,
     "author": str, "tool": str, "captions": dict, "generation": dict, "models": dict, "quality": dict,
-    "parents": list, "tags": list, "anchors": list,
+    "parents": list, "tags": list, "anchors": list, "rebuilt_from": dict, "origin": dict,
 }  # fmt: skip
 ANCHOR: dict[str, type] = {"source": str, "target": str, "weight": float}
 
@@ -113,7 +113,7 @@ def _checked_header(header: dict[str, Any], data_start: int, size: int) -> Heade
         raise DamagedFile("is not a direction: its metadata is not the one key 'record'")
     record_text = metadata["record"]
     record = json.loads(record_text, parse_constant=_refuse_constant)
-    if not isinstance(record.get("format"), int) or record["format"] < 1:
+    if type(record.get("format")) is not int or record["format"] < 1:
         raise DamagedFile("is not a direction: its record has no format number")
     if record["format"] > FORMAT:
         raise DamagedFile(f"is of format {record['format']}; this program reads up to {FORMAT}: update it")
@@ -160,7 +160,11 @@ def _check_types(record: dict[str, Any]) -> None:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise DamagedFile(f"has a record whose {key} is {type(value).__name__}; expected {kind.__name__}")
     captions, parents = record.get("captions") or {}, record.get("parents") or []
-    texts = [text for side in ("source", "target") for text in captions.get(side) or []]
+    if record["version"] < 1:
+        raise DamagedFile(f"has a record whose version is {record['version']}; expected at least 1")
+    if not all(isinstance(captions.get(side, []), list) for side in ("source", "target")):
+        raise DamagedFile("has a record whose captions are not two lists")
+    texts = [text for side in ("source", "target") for text in captions.get(side, [])]
     if not all(isinstance(text, str) for text in (*texts, *(record.get("tags") or []))):
         raise DamagedFile("has a record whose captions or tags are not texts")
     if not all(isinstance(p, dict) and isinstance(p.get("weight", 1), (int, float)) for p in parents):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["read_pair", "read_single", "write_pair"]
+__all__ = ["pair_paths", "read_pair", "read_single", "write_pair"]
 
 #: Tokens and width of what the text encoders of known model sets give.
 SHAPES = {"sd-1.4": (77, 768), "sd-1.5": (77, 768), "sd-2.1-base": (77, 1024), "sd-2.1": (77, 1024)}
@@ -101,6 +101,8 @@ def read_tensor(path: Path) -> Any:
             content = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as fault:  # torch and safetensors raise many kinds, all meaning the same here
         reason = str(fault).split("\n")[0][:200]
+        if type(fault).__name__ == "UnpicklingError":  # torch's text advises to load it without any check
+            reason = "it holds more than tensors, and nothing else in a file is ever executed"
         raise BadFile(f"{path} cannot be read as tensors: {type(fault).__name__}: {reason}") from fault
     if isinstance(content, dict):
         if "direction" in content:
@@ -113,13 +115,35 @@ def read_tensor(path: Path) -> Any:
         raise BadFile(f"{path} holds a {type(content).__name__}; expected a tensor")
     if not content.is_floating_point():
         raise BadFile(f"{path} holds {content.dtype}; expected floating point numbers")
-    return content.detach().float().numpy()
+    return _plain(content.detach(), path).float().numpy()
+
+
+def _plain(tensor: Any, path: Path) -> Any:
+    """The tensor, where it has data of its own and not more than a file may have; raises BadFile."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        raise BadFile(f"{path} holds a tensor without plain data (sparse, or of shapes alone)")
+    if 4 * tensor.numel() > LARGEST_FILE:
+        raise BadFile(f"{path} holds {list(tensor.shape)}: more than {LARGEST_FILE} bytes in float32")
+    return tensor
+
+
+def pair_paths(direction: Direction, folder: Path) -> tuple[Path, Path]:
+    """The files of `write_pair`; raises BadFile where both concepts would have the same."""
+    from library.names import slug
+
+    source, target = (slug(concept) for concept in (direction.source, direction.target))
+    if source == target:
+        raise BadFile(
+            f"{direction.ref} leads from {direction.source!r} to {direction.target!r}, which would both be "
+            f"{source}.pt: export it as .safetensors"
+        )
+    return folder / f"{source}.pt", folder / f"{target}.pt"
 
 
 def write_pair(direction: Direction, folder: Path) -> tuple[Path, Path]:
     """Write `cat.pt` and `dog.pt`, `[1, tokens, dim]` float32, as the published scripts read them."""
-    from library.names import slug
-
     if direction.source_embedding is None or direction.target_embedding is None:
         raise BadFile(
             f"{direction.ref} holds no mean embeddings to make a pair of (it was composed or imported as "
@@ -129,7 +153,7 @@ def write_pair(direction: Direction, folder: Path) -> tuple[Path, Path]:
 
     import torch
 
-    paths = (folder / f"{slug(direction.source)}.pt", folder / f"{slug(direction.target)}.pt")
+    paths = pair_paths(direction, folder)
     for path, side in zip(paths, (direction.source_embedding, direction.target_embedding), strict=True):
         buffer = io.BytesIO()
         torch.save(torch.from_numpy(side.copy())[None], buffer)

@@ -55,7 +55,8 @@ def how_made(record: Mapping[str, Any]) -> str:
     models = (record.get("models") or {}).get("name", "")
     origin = record.get("rebuilt_from")
     if origin:
-        return f"rebuilt from {origin['name']}@{origin['version']} of {origin['encoder']}, {models or 'models unknown'}"
+        name, version, encoder = (origin.get(key, "?") for key in ("name", "version", "encoder"))
+        return f"rebuilt from {name}@{version} of {encoder}, {models or 'models unknown'}"
     if any(counts):
         seed = (record.get("generation") or {}).get("seed")
         return f"discovered: {counts[0]} + {counts[1]} captions, {models or 'models unknown'}" + (

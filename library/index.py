@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -296,6 +297,8 @@ def _insert(
     values |= {"tags": "[]", "aliases": to_json(labels.aliases(place.version))}
     words, recorded = ("", ""), "[]"
     try:
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            raise DamagedFile(f"{place.path} is no file")  # and one that is a pipe would never end
         with open(place.path, "rb") as file:
             header = read_header(file, place.path)
         check_place(header.record, place, place.path)

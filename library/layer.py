@@ -136,10 +136,13 @@ def _guard(path: Path) -> Iterator[None]:
             break
         except FileExistsError:
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - guard.stat().st_mtime > GUARD_PATIENCE:
+                # A time to come is that of another clock, and says no more than one long past.
+                if abs(time.time() - guard.stat().st_mtime) > GUARD_PATIENCE:
                     guard.unlink()
             if time.monotonic() > deadline:
-                raise StorageError(f"cannot write {path}: {guard} is held by another process") from None
+                raise StorageError(
+                    f"cannot write {path}: {guard} is held by another process; delete it if there is none"
+                ) from None
             time.sleep(0.005)
     try:
         yield

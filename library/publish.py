@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from library.errors import StorageError
 
-__all__ = ["TEMPORARY_PREFIX", "publish_next", "replace_file", "storage_errors"]
+__all__ = ["TEMPORARY_PREFIX", "check_folder_writable", "publish_next", "replace_file", "storage_errors"]
 
 TEMPORARY_PREFIX = ".new-"
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -110,6 +111,12 @@ def _link(temporary: Path, path: Path) -> bool:
             return False
         os.replace(temporary, path)
     return True
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Raise StorageError where no file can be made in a folder."""
+    with storage_errors("write to", folder), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def make_folder(folder: Path) -> None:

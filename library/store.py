@@ -20,7 +20,7 @@ from library.fileformat import ANCHORED, Header, decode, digest, encode, read_he
 from library.layer import Layer, VersionPath
 from library.lookup import Lookup
 from library.names import check_encoder, check_name
-from library.publish import publish_next, storage_errors
+from library.publish import check_folder_writable, publish_next, storage_errors
 from library.settings import default_search_path, library_folder
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ class Library:
     def __len__(self) -> int:
         """How many names there are."""
         return sum(1 for _ in self)
+
+    def check_writable(self) -> None:
+        """Raise StorageError where nothing can be saved, so that nothing is computed in vain."""
+        folder = self.path.absolute()
+        check_folder_writable(next(above for above in (folder, *folder.parents) if above.exists()))
 
     def save(self, direction: Direction) -> Direction:
         """Publish `direction` as the next version of its name; returns it with its version and record.

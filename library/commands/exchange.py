@@ -41,7 +41,7 @@ def import_(
     A pair of mean embeddings, or a bare tensor, needs --name and --encoder; an exported file or a
     bundle brings its own.
     """
-    from library.exchange import import_bundle, import_file, import_pair
+    from library.exchange import adopt_file, import_bundle, import_pair
 
     results: list[tuple[Direction, bool]]
     if files[0].suffix == ".zip" and len(files) == 1:
@@ -51,7 +51,7 @@ def import_(
             )
         results = import_bundle(library, files[0])
     elif len(files) == 1:
-        results = [(import_file(library, files[0], name, encoder, (source, target)), True)]
+        results = [adopt_file(library, files[0], name, encoder, (source, target))]
     elif len(files) == 2:
         if not name or not encoder:
             raise click.UsageError("a pair needs --name NAME and --encoder ID, such as --encoder sd-1.4")
@@ -81,6 +81,7 @@ def _report(results: list[tuple[Direction, bool]], as_json: bool) -> None:
 @click.option(
     "--bundle", type=existing, metavar="FILE.zip", help="Write all of them, with records, to one file."
 )
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
 @encoder_option
 @json_option
 @with_library
@@ -90,25 +91,32 @@ def export(
     output: Path | None,
     pt: bool,
     bundle: Path | None,
+    force: bool,
     encoder: str | None,
     as_json: bool,
 ) -> None:
     """Write directions to files: .safetensors, a pair of .pt, or a bundle."""
-    from library.exchange import export_bundle, export_file
+    from library.exchange import check_output, export_bundle, export_file
 
     if bundle:
         if pt or output:
             raise click.UsageError("--bundle stands alone: leave --pt and --output out")
+        check_output(library, bundle, force)
         export_bundle(library, names, bundle, encoder)
         written = [bundle]
     elif len(names) > 1:
         raise click.UsageError("several directions go into one file with --bundle FILE.zip")
     elif pt:
-        from library.foreign import write_pair
+        from library.foreign import pair_paths, write_pair
 
-        written = list(write_pair(library.resolve(names[0], encoder), output or Path()))
+        direction, folder = library.resolve(names[0], encoder), output or Path()
+        for path in pair_paths(direction, folder):
+            check_output(library, path, force)
+        written = list(write_pair(direction, folder))
     else:
-        written = [export_file(library, names[0], output or Path(f"{_stem(names[0])}.safetensors"), encoder)]
+        path = output or Path(f"{_stem(names[0])}.safetensors")
+        check_output(library, path, force)
+        written = [export_file(library, names[0], path, encoder)]
     if as_json:
         emit_json([str(path) for path in written])
     else:

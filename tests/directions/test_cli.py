@@ -129,7 +129,10 @@ def test_known_failures_are_one_line_and_exit_1(tmp_path: Path) -> None:
         assert done.stdout == ""
 
 
-def test_a_report_that_cannot_be_written_does_not_lose_the_direction(tmp_path: Path) -> None:
+def test_a_report_that_fails_after_all_does_not_lose_the_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directions.report.check_report", lambda path: None)
     done = run("cat", "dog", *TINY, "--report", str(tmp_path / "no" / "such.png"))
     assert done.exit_code == 1 and done.stdout.startswith("cat2dog@1")
     assert "such.png" in done.stderr.splitlines()[-1]
@@ -181,3 +184,38 @@ def test_what_is_wrong_with_the_call_is_said_before_torch_is_imported() -> None:
     assert done.returncode == 0, done.stderr
     for words in ("both 'cat'", "concept is empty", "captions is 0"):
         assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["--rebuild", "cat2dog", "--name", "other"], "leave --name out"),
+        (["--rebuild", "cat2dog", "--captions", "5"], "leave --captions out"),
+        (["--rebuild", "cat2dog", "--templates"], "leave --templates out"),
+        (["--pairs", "pairs.csv", "--tag", "pets"], "leave --tag out"),
+        (["--pairs", "pairs.csv", "--report", "x.png"], "leave --report out"),
+        (["--concepts", "words.txt", "--name", "x"], "leave --name out"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(arguments: list[str], refused: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2 and refused in done.stderr
+
+
+@pytest.mark.parametrize("report", ["missing/x.png", "notes.txt"])
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_saved(
+    report: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("cat", "dog", *TINY, "--report", report)
+    assert done.exit_code == 1 and "cannot write" in done.stderr
+    assert run("cat", "dog", *TINY).stdout.startswith("cat2dog@1"), "nothing was saved before"
+
+
+def test_a_library_that_cannot_be_written_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("directions.cli._discovered", lambda *_: pytest.fail("it was computed"))
+    (tmp_path / "file").write_text("")
+    done = run("cat", "dog", *TINY, "--library", str(tmp_path / "file" / "library"))
+    assert done.exit_code == 1 and "name another folder" in done.stderr

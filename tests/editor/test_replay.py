@@ -201,3 +201,25 @@ def test_other_models_resolve_the_expression_anew(made: dict[str, Any]) -> None:
         "cat2dog was made for encoder",
         "mkdir-direction --rebuild",
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("input",), "xyz"),
+        (("input", "sha256"), None),
+        (("mask",), -1),
+        (("inversion", "regulariser"), None),
+        (("settings", "guidance_scale"), "xyz"),
+        (("settings",), []),
+        (("direction",), 3),
+        (("strength",), {}),
+    ],
+)
+def test_a_damaged_record_is_one_line(made: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    inner = made
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    Path("damaged.json").write_text(json.dumps(made))
+    failed(run("--from", "damaged.json", "-o", "x.png"), "the record of damaged.json is not complete")

@@ -248,3 +248,25 @@ def test_a_bundle_that_lies_about_its_size(library: Library, make: Make, tmp_pat
         (tmp_path / "lie.zip").write_bytes(whole.replace(size, lie.to_bytes(4, "little")))
         with pytest.raises(BadFile):
             import_bundle(Library(tmp_path / "other", search_path=()), tmp_path / "lie.zip")
+
+
+def test_tensors_without_plain_data_are_refused(library: Library, tmp_path: Path) -> None:
+    """A small file may claim more memory than there is."""
+    for tensor, said in (
+        (torch.ones(1).expand(100_000, 100_000), "more than"),
+        (torch.ones(4, 8).to_sparse(), "without plain data"),
+        (torch.ones(4, 8, device="meta"), "without plain data"),
+    ):
+        torch.save(tensor, tmp_path / "x.pt")
+        with pytest.raises(BadFile, match=said):
+            import_file(library, tmp_path / "x.pt", "x", ENCODER)
+    (tmp_path / "x.pt").write_bytes(pickle.dumps(Path("x")))
+    with pytest.raises(BadFile) as refused:
+        import_file(library, tmp_path / "x.pt", "x", ENCODER)
+    assert "weights_only" not in str(refused.value)
+
+
+def test_a_pair_of_one_name_is_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"would both be cat\.pt"):
+        write_pair(make("x", source="cat", target="Cat!"), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from library import Direction, Library
 from library.catalog import Query, select
 from library.errors import BadTensor, DamagedFile
-from library.fileformat import LONGEST_HEADER, canonical_json, decode, encode
+from library.fileformat import LONGEST_HEADER, canonical_json, decode, digest, encode
+from library.records import for_saving
 
 Make = Callable[..., Direction]
 FORMAT_1 = Path(__file__).with_name("fixtures") / "format1"
@@ -206,3 +207,21 @@ def test_non_contiguous_arrays_keep_their_values(library: Library, make: Make) -
     saved = library.save(Direction(name="a", tensor=tensor, encoder="e"))
     np.testing.assert_array_equal(library.load("a").tensor, tensor)
     np.testing.assert_array_equal(saved.tensor, tensor)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rebuilt_from": "x"},
+        {"captions": {"source": None, "target": "abc"}},
+        {"version": -5},
+        {"format": True},
+    ],
+)
+def test_a_record_of_other_types_is_refused(make: Make, wrong: dict[str, object]) -> None:
+    """Its digests are right: it comes from a stranger, not from a broken disk."""
+    direction = make()
+    tensors = {"direction": direction.tensor}
+    content, _ = encode(tensors, for_saving(direction, digest(tensors)) | {"version": 1} | wrong)
+    with pytest.raises(DamagedFile, match="record"):
+        decode(io.BytesIO(content), "x.safetensors")

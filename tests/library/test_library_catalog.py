@@ -238,3 +238,32 @@ def test_listing_beside_processes_that_write(filled: Library) -> None:
     assert [writer.wait() for writer in writers] == [0, 0]
     assert len(select(filled, Query(encoder="clip-00000000", all_versions=True)).entries) == 80
     assert isinstance(filled.catalog(), pd.DataFrame)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cat-2dog", "cat2dog@2", "cat2dog,", "pets.best", "fluffy:cat", "cat's", 'a "fluffy"', "\udcff cat2dog"],
+)
+def test_punctuation_parts_words(library: Library, make: Make, text: str) -> None:
+    """A name with hyphens is what the catalog itself prints."""
+    record = {"captions": {"source": ["a fluffy cat's 2dogs"], "target": []}, "tags": ["pets.best"]}
+    library.save(make("cat2dog", record=record))
+    library.save(make("cat2dog", record=record))
+    library.save(make("day2winter"))
+    assert refs(library, text=text) == ["cat2dog@2"]
+
+
+def test_a_name_with_hyphens_is_found_and_nothing_but_punctuation_is_not(
+    library: Library, make: Make
+) -> None:
+    library.save(make("cat-wearing-a-hat2cat"))
+    assert refs(library, text="cat-wearing-a-hat2cat") == ["cat-wearing-a-hat2cat@1"]
+    assert refs(library, text="--- @") == []
+    assert refs(library, text=" ") == ["cat-wearing-a-hat2cat@1"]
+
+
+def test_a_pipe_in_the_place_of_a_version_is_a_fault_and_does_not_hang(library: Library, make: Make) -> None:
+    saved = library.save(make())
+    os.mkfifo(library.find(saved.ref).path.with_name("v0009.safetensors"))
+    page = select(library, Query())
+    assert [entry.ref for entry in page.entries] == ["cat2dog@1"] and "is no file" in page.faults[0]

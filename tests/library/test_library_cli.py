@@ -282,3 +282,43 @@ def test_interrupting_is_exit_130(filled: Library) -> None:
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130 and errors.endswith("interrupted\n") and "Traceback" not in errors
+
+
+def test_export_replaces_only_by_force_and_never_what_is_in_the_library(
+    filled: Library, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    version = filled.find("cat2dog@1").path
+    before = version.read_bytes()
+    for words in (["-o", version], ["-o", version, "--force"], ["--bundle", version.with_suffix(".zip")]):
+        result = run("export", "cat2dog", *words)
+        assert result.exit_code == 1 and "lies in the library" in result.stderr
+    assert version.read_bytes() == before
+    for words, file in (
+        ([], "cat2dog.safetensors"),
+        (["-o", "x.safetensors"], "x.safetensors"),
+        (["--bundle", "b.zip"], "b.zip"),
+        (["--pt"], "dog.pt"),
+    ):
+        Path(file).write_text("precious")
+        result = run("export", "cat2dog", *words)
+        assert result.exit_code == 1 and "exists; use --force" in result.stderr
+        assert Path(file).read_text() == "precious"
+        assert run("export", "cat2dog", *words, "--force").exit_code == 0
+        assert Path(file).read_bytes() != b"precious"
+
+
+def test_importing_a_file_says_whether_it_was_there(filled: Library, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    assert run("export", "day2winter", "-o", file).exit_code == 0
+    assert "was here already" in run("import", file).stdout
+    assert json.loads(run("import", file, "--json").stdout)[0]["new"] is False
+    assert json.loads(run("import", file, "--name", "other", "--json").stdout)[0]["new"] is True
+
+
+def test_a_guard_from_another_clock_does_not_hold_for_ever(filled: Library, run: Run) -> None:
+    guard = filled.find("cat2dog").path.with_name(".tags.json.guard")
+    guard.touch()
+    os.utime(guard, (time.time() + 3600, time.time() + 3600))
+    assert run("tag", "cat2dog", "good").exit_code == 0
+    assert not guard.exists()
