@@ -10,7 +10,7 @@ import torch
 
 from directions import discover
 from editor.inversion import Inversion
-from editor.placement import CARRIED, place, settled, swap
+from editor.placement import CARRIED_NEARER, place, settled, swap
 from editor.settings import EditSettings
 from library.direction import Direction
 
@@ -131,8 +131,8 @@ def test_auto_takes_a_mean_that_points_to_the_swap_and_carries_enough_of_it() ->
     aside = torch.randn(whole.shape, generator=torch.Generator().manual_seed(0))
     aside *= 3 * whole.norm() / aside.norm()
     for mean, placement in (
-        ((CARRIED + 0.01) * whole, "mean"),
-        ((CARRIED - 0.01) * whole, "anchored"),
+        ((CARRIED_NEARER + 0.01) * whole, "mean"),
+        ((CARRIED_NEARER - 0.01) * whole, "anchored"),
         (whole + aside, "anchored"),
     ):
         made = Direction("x", mean.numpy(), direction.encoder, "cat", "dog", anchored=direction.anchored)
