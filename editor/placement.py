@@ -16,13 +16,16 @@ from zoo.words import swap_concept
 if TYPE_CHECKING:
     from editor.inversion import Inversion
 
-#: The part of the whole change that the mean one has to carry for "auto" to take it where it points to it as closely
-#: as the anchored one (less `SLACK`, in cosine), and where it points there clearly more closely. Of the embedded
+#: The part of the whole change that the mean one has to carry for "auto" to take it: where it points to it as closely
+#: as the anchored one (less `SLACK`, in cosine), and where it points there `CLEARLY` more closely. Of the embedded
 #: models' mean changes cat → dog carries 0.32 to 0.44 and horse → zebra 0.42 to 0.59; glasses 0.37 to 0.52, 0.2
 #: nearer; places 0.5 to 0.9, 0.3 nearer; hats 0.11 to 0.29. Forty pictures each: anchored, 100% dogs and 90% zebras;
 #: mean, 90% and 100%.
 CARRIED, CARRIED_NEARER = 0.42, 1 / 3
-SLACK, CLEARLY = 0.02, 0.1
+SLACK, CLEARLY = 0.02, 0.03
+#: And of what the anchored change carries (a style's 0.9, of which the mean has half, glasses' 0.6, of which it has
+#: two thirds).
+BESIDE = 0.6
 #: The part of the guidance scale that "auto" leaves to the anchored change, which is whole, and to a mean one that
 #: carries that much of it. Sixty horses to zebras with the mean change: at 4 as many zebras as at 5, and a third less
 #: error in the background; at 3 as many, at 6 fewer.
@@ -48,9 +51,12 @@ def settled(settings: EditSettings, models: Models, direction: Any, inversion: I
         return replace(settings, placement="mean")
     mean, _ = place(models, direction, caption, embeds, "mean")
     whole = swap(models, direction, caption, embeds)
-    carried = float((mean * whole).sum() / whole.square().sum().clamp(min=1e-12))
+    carried, beside = (
+        float((x * whole).sum() / whole.square().sum().clamp(min=1e-12)) for x in (mean, anchored)
+    )
     nearer = _cosine(mean, whole) - _cosine(anchored, whole)
-    enough = nearer >= -SLACK and carried >= (CARRIED_NEARER if nearer >= CLEARLY else CARRIED)
+    least = max(CARRIED_NEARER if nearer >= CLEARLY else CARRIED, BESIDE * beside)
+    enough = nearer >= -SLACK and carried >= least
     chosen: Placement = "mean" if enough else "anchored"
     part = MOST if chosen == "mean" else WHOLE
     scale = settings.guidance_scale if inversion.latents is None else part * settings.guidance_scale
