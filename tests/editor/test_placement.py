@@ -12,7 +12,9 @@ from directions import discover
 from editor.inversion import Inversion
 from editor.placement import CARRIED_NEARER, place, settled, swap
 from editor.settings import EditSettings
+from library import Library
 from library.direction import Direction
+from library.settings import STARTER
 
 from .embedded import cat2dog, editor, inversion
 
@@ -152,7 +154,8 @@ def test_one_batch_may_hold_both_placements() -> None:
 def test_a_synthetic_picture_is_the_same_for_all_edits_at_the_guidance_scale_that_makes_it() -> None:
     start = editor().imagine("a cartoon of a cat on the grass", steps=3)
     foreign = Direction("x", cat2hat().tensor, cat2hat().encoder)
-    edits = editor().edit_all([(start, along, 1.0) for along in (cat2hat(), cat2dog(), foreign)])
-    assert [edit.record["placement"] for edit in edits] == ["anchored", "mean", "mean"]
+    place = Library(STARTER, ())["grass2desert"]
+    edits = editor().edit_all([(start, along, 1.0) for along in (cat2hat(), cat2dog(), place, foreign)])
+    assert [edit.record["placement"] for edit in edits] == ["anchored", "anchored", "mean", "mean"]
     assert {edit.record["guidance_scale"] for edit in edits} == {5.0}
     assert len({edit.reconstruction.tobytes() for edit in edits}) == 1
