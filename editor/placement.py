@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 #: The part of the whole change that the mean one has to carry for "auto" to take it: where it points to it as closely
 #: as the anchored one (less `SLACK`, in cosine), and where it points there `CLEARLY` more closely. Of the embedded
-#: models' mean changes cat → dog carries 0.32 to 0.44 and horse → zebra 0.42 to 0.59; glasses 0.37 to 0.52, 0.2
-#: nearer; places 0.5 to 0.9, 0.3 nearer; hats 0.11 to 0.29. Forty pictures each: anchored, 100% dogs and 90% zebras;
+#: models' mean changes cat → dog carries 0.32 to 0.44 and horse → zebra 0.41 to 0.59; glasses 0.33 to 0.6, 0.2
+#: nearer; places 0.5 to 0.9, 0.3 nearer; hats 0.11 to 0.3. Forty pictures each: anchored, 100% dogs and 90% zebras;
 #: mean, 90% and 100%.
-CARRIED, CARRIED_NEARER = 0.42, 1 / 3
-SLACK, CLEARLY = 0.02, 0.03
-#: And of what the anchored change carries (a style's 0.9, of which the mean has half, glasses' 0.6, of which it has
-#: two thirds); more of it for a synthetic picture, where the change has to prevail against noise. Prompts' pictures
-#: edited at the scale that makes them: anchored, 20 of 20 zebras, 5 of 20 places; mean, 5 and 20 (of
-#: what the anchored change carries, zebras' mean has all and places' twice to four times as much).
-BESIDE, BESIDE_SYNTHETIC = 0.6, 1.5
+CARRIED, CARRIED_NEARER = 0.41, 1 / 3
+SLACK, CLEARLY = 0.02, 0.06
+#: And of what the anchored change carries, where it is not clearly nearer (of a style's 0.9 the mean has half).
+BESIDE = 0.6
+#: The same for synthetic pictures, always, for there the change has to prevail against noise. Prompts' pictures edited
+#: at the scale that makes them: anchored, 20 of 20 zebras, 5 of 20 places; mean, 5 and 20 (of what the anchored
+#: change carries, zebras' mean has all and places' twice to four times as much).
+BESIDE_SYNTHETIC = 1.5
 #: The part of the guidance scale that "auto" leaves to the anchored change, which is whole, and to a mean one that
 #: carries that much of it. Sixty horses to zebras with the mean change: at 4 as many zebras as at 5, and a third less
 #: error in the background; at 3 as many, at 6 fewer.
@@ -57,8 +58,10 @@ def settled(settings: EditSettings, models: Models, direction: Any, inversion: I
         float((x * whole).sum() / whole.square().sum().clamp(min=1e-12)) for x in (mean, anchored)
     )
     nearer = _cosine(mean, whole) - _cosine(anchored, whole)
-    part = BESIDE if inversion.latents is not None else BESIDE_SYNTHETIC
-    least = max(CARRIED_NEARER if nearer >= CLEARLY else CARRIED, part * beside)
+    if inversion.latents is None:
+        least = max(CARRIED, BESIDE_SYNTHETIC * beside)
+    else:
+        least = CARRIED_NEARER if nearer >= CLEARLY else max(CARRIED, BESIDE * beside)
     enough = nearer >= -SLACK and carried >= least
     chosen: Placement = "mean" if enough else "anchored"
     part = MOST if chosen == "mean" else WHOLE
