@@ -20,7 +20,12 @@ def parser() -> argparse.ArgumentParser:
     made = arguments("Edit quality of every method on the same pictures, with the same models and steps.")
     made.prog = "python -m benchmarks.quality"
     add = made.add_argument
-    add("--output", type=Path, default=OUTPUT, metavar="DIR", help=f"results and tables [{OUTPUT}]")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help=f"results and tables [{OUTPUT}; synthetic: {OUTPUT}-synthetic]",
+    )
     add("--pictures", type=_positive, metavar="N", help=f"a task [{PICTURES}, PIE-Bench all; quick: 2]")
     add("--curve-pictures", type=int, metavar="N", help="a task, at the knobs' other values [50; quick: 0]")
     add("--steps", type=_positive, metavar="N", help=f"of every inversion and edit [{STEPS}; quick: 2]")
@@ -77,6 +82,8 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
         made.error("a folder of pictures needs --source WORD and --target WORD")
     if options.synthetic and words:
         made.error("--synthetic makes its own pictures; leave --dataset out")
+    if options.output is None:  # the tables of one kind do not replace those of the other
+        options.output = OUTPUT.with_name(f"{OUTPUT.name}-synthetic") if options.synthetic else OUTPUT
     options.steps = options.steps or (QUICK_STEPS if options.quick else STEPS)
     if options.curve_pictures is None:
         options.curve_pictures = 0 if options.quick else CURVE_PICTURES
