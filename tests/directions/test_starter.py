@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks.starter import COLOURS, packed
 from directions import discover
 from editor.models import load_models
 from library import Library
+from library.evaluation import evaluation_of
 from library.settings import STARTER
 
 TABLE = Path(__file__).parents[2] / "zoo" / "recipe" / "starter.csv"
@@ -34,6 +38,21 @@ def test_every_line_of_the_table_is_there(starter: Library) -> None:
     assert set(catalog["encoder"]) == {encoder}
     assert Library(STARTER, ()).verify() == []
     assert all(starter.load(name).anchored for name in starter)
+
+
+def test_every_one_is_measured_and_shows_it(starter: Library) -> None:
+    library = Library(STARTER, ())
+    found = [evaluation_of(library, library.find(name)) for name in library]
+    assert all(one is not None and one.pictures == 20 and one.sheet is not None for one in found)
+    assert starter.catalog()["success"].notna().all()
+
+
+def test_sheets_are_packed_into_few_colours() -> None:
+    wide = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(wide).save(file, "PNG")
+    with Image.open(io.BytesIO(packed(file.getvalue()))) as small:
+        assert small.size == (40, 40) and len(small.convert("RGB").getcolors(2000) or ()) <= COLOURS
 
 
 def test_the_opposite_answers_until_it_is_discovered(starter: Library) -> None:
