@@ -130,9 +130,14 @@ def _plain(tensor: Any, path: Path) -> Any:
 
 
 def pair_paths(direction: Direction, folder: Path) -> tuple[Path, Path]:
-    """The files of `write_pair`; raises BadFile where both concepts would have the same."""
+    """The files of `write_pair`; raises BadFile where there is no pair, and where both would have one name."""
     from library.names import slug
 
+    if direction.source_embedding is None or direction.target_embedding is None:
+        raise BadFile(
+            f"{direction.ref} holds no mean embeddings to make a pair of (it was composed or imported as "
+            "one tensor): export it as .safetensors"
+        )
     source, target = (slug(concept) for concept in (direction.source, direction.target))
     if source == target:
         raise BadFile(
@@ -144,17 +149,13 @@ def pair_paths(direction: Direction, folder: Path) -> tuple[Path, Path]:
 
 def write_pair(direction: Direction, folder: Path) -> tuple[Path, Path]:
     """Write `cat.pt` and `dog.pt`, `[1, tokens, dim]` float32, as the published scripts read them."""
-    if direction.source_embedding is None or direction.target_embedding is None:
-        raise BadFile(
-            f"{direction.ref} holds no mean embeddings to make a pair of (it was composed or imported as "
-            "one tensor): export it as .safetensors"
-        )
     import io
 
     import torch
 
     paths = pair_paths(direction, folder)
     for path, side in zip(paths, (direction.source_embedding, direction.target_embedding), strict=True):
+        assert side is not None, "a pair has both"
         buffer = io.BytesIO()
         torch.save(torch.from_numpy(side.copy())[None], buffer)
         with storage_errors("write", path):
