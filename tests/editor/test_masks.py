@@ -33,14 +33,20 @@ def test_mask_counts_all_steps_and_no_change_closes_it() -> None:
 
 def test_changes_everywhere_and_free_rows_are_let_through() -> None:
     change = torch.full((2, 4, 16, 16), 0.5)
-    change[:, :, 4:8, 4:8] = 1.0
-    assert (
-        ImplicitMask(0.3, 8).update(change).min() == 1
-    )  # half as much all around: the entire picture changes
+    change[:, :, 2:14, 2:14] = 1.0  # half as much all around: the entire picture changes
+    assert ImplicitMask(0.3, 8).update(change).min() == 1
     change[:] = 0.01
     change[:, :, 4:8, 4:8] = 1.0
     mask = ImplicitMask(0.3, 8, free=[1]).update(change)
     assert mask[0].min() == 0 and mask[1].min() == 1
+
+
+def test_a_place_changes_behind_what_stands_before_it() -> None:
+    change = torch.ones(1, 4, 16, 16)
+    change[:, :, 8:] = 0.75  # the ground, less than the sky
+    change[:, :, 5:12, 5:12] = 0.1
+    mask = ImplicitMask(0.5, 8).update(change)[0, 0]
+    assert mask[7:10, 7:10].max() == 0 and mask[:5].min() == 1 and mask[13:].min() == 1
 
 
 def test_late_steps_do_not_move_the_mask() -> None:
