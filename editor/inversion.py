@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -28,6 +28,7 @@ class Inversion:
     noise: `[1, C, h, w]` float32, on the CPU. embeds: the caption's, `[1, tokens, dim]` float32. latents:
     the picture's own, None for a synthetic picture. trajectory: `[steps + 1, 1, C, h, w]` or None. size:
     (width, height) of the pictures that come out. negative_prompt: what edits use unless they say otherwise.
+    record: how it was made; `origin` in it is the file that the picture came from.
     """
 
     noise: torch.Tensor
@@ -174,6 +175,19 @@ class Edit:
         if self.inversion is None:
             raise EditorError("this edit does not know its inversion; use editor.diagnosis.diagnose")
         return diagnose(self, self.inversion, self.direction)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the picture with the record that reproduces it, and that record beside it as JSON.
+
+        A PNG carries the record itself. `edit-image --from PATH` makes the edit again where its picture was
+        given as a file and its direction is in the library. Files that are there are replaced, each whole or not
+        at all; EditorError where the disk refuses, the ending is of no picture, or the file is what was edited.
+        Nothing is withheld: the safety checker of the models looks at what `edit-image` writes.
+        """
+        from editor.outputs import save_whole
+
+        found = {"findings": [asdict(finding) for finding in self.findings]}
+        save_whole(self.image, {**self.record, **found}, Path(path), self)
 
     @property
     def label(self) -> str:

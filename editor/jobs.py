@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
@@ -42,7 +41,7 @@ def run(
     as it would alone but for rounding.
     """
     from editor.fitting import available, edits_each, fitted
-    from editor.record import file_facts, save_picture
+    from editor.record import save_picture
     from editor.replay import settled
     from editor.room import Room, as_settings
 
@@ -70,7 +69,6 @@ def run(
     def inverted(group: Sequence[Task]) -> list[Inversion]:
         return _inverted(request, group, editor, progress, silent)
 
-    mask = file_facts(request.mask) if request.mask is not None else None
     for group in _groups(tasks, editor, request.size, load.pictures):
         inversions = room.pictures(group, inverted)
         wanted = [
@@ -82,9 +80,8 @@ def run(
             for task, inversion, place in wanted:
                 ((sheet, record),) = room.edits([(inversion, directions[place])], swept)
                 output = task.outputs[place]
-                about = {**_facts(request, editor), "mask": mask, "input": task.picture}
-                about |= {"batch": room.load.together(settings), "expression": request.expressions[place]}
-                record = settled(_directed(record, directions[place]) | about, request.recorded)
+                about = {"batch": room.load.together(settings), "expression": request.expressions[place]}
+                record = settled({**record, **about, "preset": request.preset}, request.recorded)
                 with unbroken():
                     if flagged(record):
                         finished(withheld(record, output, writing))
@@ -95,12 +92,11 @@ def run(
             continue
         choices = [choice for one in wanted for choice in room.edits([one], chosen)]
         for chunk in _alike(list(zip(wanted, choices, strict=True)), room.load.edits):
-            about = {**_facts(request, editor), "mask": mask}
             edits = room.edits(chunk, edited)
             for ((task, inversion, place), choice), (edit, together) in zip(chunk, edits, strict=True):
-                about |= {"batch": together, "input": task.picture, "expression": request.expressions[place]}
+                about = {"batch": together, "expression": request.expressions[place]}
                 about |= {"auto": asdict(choice)} if choice else {}
-                record = _directed(edit.record, directions[place]) | about
+                record = {**edit.record, **about, "preset": request.preset}
                 with unbroken():
                     output = task.outputs[place]
                     finished(saved(edit, record, output, inversion, writing, request, looks))
@@ -245,32 +241,6 @@ def plain_settings(request: Request, editor: Editor) -> EditSettings:
         raise EditorError(str(error)) from error
 
 
-def _directed(record: Mapping[str, Any], direction: Direction) -> dict[str, Any]:
-    """The record with what finds the direction again."""
-    from editor.replay import direction_facts
-
-    return {**record, "direction": {**record["direction"], **direction_facts(direction)}}
-
-
-def _facts(request: Request, editor: Editor) -> dict[str, Any]:
-    """What a record says of a whole run, so that it can be repeated: see `editor.replay`."""
-    from editor.record import versions
-    from library.records import now, tool_version
-    from zoo.registry import MODEL_SETS
-
-    name = editor.models.name
-    local = name not in MODEL_SETS and Path(name).is_dir()
-    return {
-        "prompt": request.prompt,
-        "preset": request.preset,
-        "models_folder": str(Path(name).absolute()) if local else None,
-        "device": editor.device.type,
-        "created": now(),
-        "tool": tool_version(),
-        "versions": versions(),
-    }
-
-
 def _swept(
     request: Request,
     inversion: Inversion,
@@ -286,9 +256,4 @@ def _swept(
     result = sweep(inversion, direction, knobs, request.strength, **shared)
     shown = [result[0].reconstruction, *(edit.image for edit in result)]
     verdict = looks.safety(shown) if looks.safety else None
-    # As pairs, because a record's keys are sorted, and the order of the knobs is that of the labels.
-    swept = {
-        "knobs": [[knob, list(of)] for knob, of in knobs.items()],
-        "values": [dict(one) for one in result.values],
-    }
-    return result.sheet(), {**result[0].record, "sweep": swept, "safety": verdict}
+    return result.sheet(), {**result.record, "safety": verdict}

@@ -13,6 +13,8 @@ from editor.replay import settled
 from editor.request import Request
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from editor.inversion import Edit, Inversion
 
 
@@ -62,6 +64,27 @@ def saved(
         write_whole(path, lambda file, picture=picture: picture.save(file, "PNG"))
         report[kind] = str(path)
     return report
+
+
+def save_whole(image: Image.Image, record: Mapping[str, Any], path: Path, edit: Edit) -> None:
+    """Write what was made in Python, over what is there, but never over the picture or mask it was made from."""
+    from editor.errors import EditorError
+
+    written = {file.resolve() for file in (path, path.with_suffix(".json"))}
+    for facts in (record.get("input"), record.get("mask")):
+        if facts and facts["path"] and Path(facts["path"]).resolve() in written:
+            raise EditorError(f"{facts['path']} is what was edited; save elsewhere")
+    save_picture(image, path, {**record, "safety": _unchecked(edit)}, force=True)
+
+
+def _unchecked(edit: Edit) -> Mapping[str, Any] | None:
+    """What the record says of the safety checker, that the picture was not shown to; None: the models have none."""
+    from editor.models import names_safety_checker
+    from editor.safety import OFF
+
+    models = edit.inversion.editor.models if edit.inversion and edit.inversion.editor else None
+    location = models.unet.config.get("_name_or_path") if models else None
+    return OFF if models and location and names_safety_checker(location, models.revision) else None
 
 
 def flagged(record: Mapping[str, Any]) -> bool:

@@ -110,6 +110,20 @@ def file_facts(path: str) -> dict[str, str]:
     return {"path": str(Path(path).absolute()), "given": path, "sha256": file_sha256(path)}
 
 
+def picture_origin(picture: Any) -> Mapping[str, str | None]:
+    """`file_facts` of a path, or of the file that a PIL image shows as it is; all None for what has no file."""
+    if isinstance(picture, (str, os.PathLike)):
+        return file_facts(os.fspath(picture))
+    name = getattr(picture, "filename", None)
+    if name and os.path.isfile(name):
+        from editor.images import read_picture
+
+        shown, kept = read_picture(picture), read_picture(name)
+        if (shown.size, shown.tobytes()) == (kept.size, kept.tobytes()):
+            return file_facts(os.fspath(name))
+    return {"path": None, "given": None, "sha256": None}
+
+
 def file_sha256(path: str | Path) -> str:
     """Of the file's bytes, in hexadecimal; raises PictureError where it cannot be read."""
     try:

@@ -22,7 +22,7 @@ def direction_facts(direction: Direction) -> dict[str, Any]:
     terms = []
     for parent in direction.parents:
         weight = float(parent["weight"])
-        reference = f"{parent['name']}@{parent['version']}"
+        reference = parent["name"] if parent["version"] is None else f"{parent['name']}@{parent['version']}"
         terms.append(f"{'-' if weight < 0 else '+'} {abs(weight)!r}*{reference}")
     return {
         "resolved": " ".join(terms).removeprefix("+ ") if direction.version is None else direction.ref,
@@ -128,8 +128,12 @@ def _elsewhere(request: Request, picture: Mapping[str, str] | None, given: Mappi
 
 def _unchanged(facts: Mapping[str, str], what: str, file: str) -> str:
     """Where a recorded file lies, its bytes being those recorded."""
-    places = [place for place in (facts["path"], facts["given"]) if Path(place).is_file()]
     instead = f"edit-image PICTURE --from {file}" if what == "picture" else f"--mask FILE --from {file}"
+    if not facts["path"]:
+        raise EditorError(
+            f"the {what} that {file} was made with was no file; save it, and give it: {instead}"
+        )
+    places = [place for place in (facts["path"], facts["given"]) if Path(place).is_file()]
     if not places:
         raise EditorError(
             f"the {what} that {file} was made with is gone: {facts['path']}; put it back, or give another: "

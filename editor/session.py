@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 from editor.cache import InversionCache, key_of
 from editor.edit import Edited, edit
 from editor.errors import EditorError
+from editor.fitting import Load
 from editor.identity import caption_facts, inversion_facts, models_facts
 from editor.images import (
     check_mask,
@@ -32,12 +34,15 @@ from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
 from editor.models import Captioner, Models, caption_room, load_captioner, load_models
 from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
+from editor.record import picture_origin, versions
 from editor.regularize import Regulariser
 from editor.request import REGULARISER, Request, check_strength
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
 from editor.spaces import described
 from editor.steps import Conditioning, OnStep
+from library.records import now, tool_version
+from zoo.registry import MODEL_SETS
 from zoo.text import dropped_words, encode_text
 
 #: Invert and edit at the size that the model was trained on.
@@ -80,6 +85,18 @@ class Editor:
     @cached_property
     def _models_facts(self) -> dict[str, Any]:
         return models_facts(self.models, self._as_their_files)
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        """What the record of every edit says of where it was made."""
+        name = self.models.name
+        local = name not in MODEL_SETS and Path(name).is_dir()
+        return {
+            "models_folder": str(Path(name).absolute()) if local else None,
+            "device": self.device.type,
+            "tool": tool_version(),
+            "versions": versions(),
+        }
 
     def settings(self, preset: str | None = None, **changes: Any) -> EditSettings:
         """The model set's own defaults, a preset over them, and the given changes over both.
@@ -200,6 +217,7 @@ class Editor:
             steps = DEFAULT_STEPS if preset is None else preset_options(preset)["steps"]
         settings = regulariser or self.regulariser(preset)
         shorter = self._shorter(size)
+        origins = [picture_origin(image) for image in images]
         pictures = [one_picture(image) for image in images]
         for picture in pictures:
             check_proportions(picture)
@@ -228,13 +246,19 @@ class Editor:
             )
 
         if self.cache is None:
-            return make(range(len(pictures)))
-        facts = [
-            inversion_facts(self._models_facts, picture, caption, steps, seed, settings, sample, size)
-            for picture, caption, seed in zip(pictures, captions, seeds, strict=True)
+            inversions = make(range(len(pictures)))
+        else:
+            facts = [
+                inversion_facts(self._models_facts, picture, caption, steps, seed, settings, sample, size)
+                for picture, caption, seed in zip(pictures, captions, seeds, strict=True)
+            ]
+            inversions = self.cache.recall(facts, make)
+        if not keep_trajectory:
+            inversions = [replace(inversion, trajectory=None) for inversion in inversions]
+        return [
+            replace(inversion, editor=self, record={**inversion.record, "origin": origin})
+            for inversion, origin in zip(inversions, origins, strict=True)
         ]
-        inversions = [replace(found, editor=self) for found in self.cache.recall(facts, make)]
-        return inversions if keep_trajectory else [replace(i, trajectory=None) for i in inversions]
 
     def _shorter(self, size: int | str | None) -> int | None:
         """What the shorter side is brought to, in pixels; None is as it is. EditorError for anything else."""
@@ -414,7 +438,8 @@ class Editor:
             places = [k for k, chosen in enumerate(each) if chosen == alike]
             made = self._edit_alike([jobs[k] for k in places], alike, negative_prompt, mask, on_step)
             edits.update(zip(places, made, strict=True))
-        about = {"preset": preset, "settings": asdict(asked)}
+        about = {"preset": preset, "settings": asdict(asked), "created": now(), **self._facts}
+        about["mask"] = None if mask is None else picture_origin(mask)
         return [replace(edits[k], record={**edits[k].record, **about}) for k in range(len(jobs))]
 
     def _edit_alike(
@@ -469,6 +494,7 @@ class Editor:
             )
         common = {
             "guidance_scale": settings.guidance_scale,
+            "batch": Load(1, len(jobs), settings.max_rows).together(settings),
             "seconds": round(time.perf_counter() - begin, 3),
         }
         placements: list[str] = [placement for _, placement in placed]
@@ -504,12 +530,15 @@ class Editor:
                     "models": self.models.name,
                     "revision": self.models.revision,
                     "encoder": self.models.encoder_id,
+                    "prompt": inversion.caption if inversion.latents is None else None,
+                    "input": inversion.record.get("origin"),
                     "caption": inversion.caption,
                     "negative_prompt": negatives[row],
                     "seed": inversion.seed,
                     "size": list(inversion.size),
-                    "inversion": dict(inversion.record),
+                    "inversion": {k: v for k, v in inversion.record.items() if k != "origin"},
                     "direction": described(direction),
+                    "expression": getattr(direction, "ref", ""),
                     "placement": placements[k],
                     "strength": strength,
                     **common,

@@ -8,6 +8,8 @@ import torch
 
 from editor.errors import EditorError, EncoderMismatch
 from editor.models import Models
+from editor.replay import direction_facts
+from library.direction import Direction
 from library.errors import rebuild_command
 
 
@@ -41,9 +43,10 @@ def check_direction(models: Models, direction: Any) -> torch.Tensor:
 
 
 def described(direction: Any) -> dict[str, Any]:
-    """What identifies a direction in a record."""
+    """What identifies a direction in a record, and finds it again."""
     record = getattr(direction, "record", None) or {}
-    return {
+    found = direction_facts(direction) if isinstance(direction, Direction) else {}
+    return found | {
         "name": getattr(direction, "name", ""),
         "version": getattr(direction, "version", None),
         "encoder": direction.encoder,

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +61,20 @@ class Sweep:
     def __repr__(self) -> str:
         knobs = ", ".join(f"{knob} {sorted({v[knob] for v in self.values})}" for knob in self.values[0])
         return f"<Sweep of {len(self)} edits: {knobs}>"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The first edit's, with the values of all; `edit-image --from` makes the sheet again."""
+        knobs = {knob: list(dict.fromkeys(value[knob] for value in self.values)) for knob in self.values[0]}
+        # As pairs, because a record's keys are sorted, and the order of the knobs is that of the labels.
+        pairs = [[knob, values] for knob, values in knobs.items()]
+        return {**self[0].record, "sweep": {"knobs": pairs, "values": [dict(one) for one in self.values]}}
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the sheet with its record, as `Edit.save` does."""
+        from editor.outputs import save_whole
+
+        save_whole(self.sheet(), self.record, Path(path), self[0])
 
     def label(self, place: int) -> str:
         """The values of one edit, two to a line: `strength 1.5 · guidance 0.05`."""

@@ -1,0 +1,136 @@
+"""`Edit.save`: what is made in Python carries a record that `edit-image --from` repeats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from editor import Editor
+from editor.errors import EditorError
+from editor.inversion import Inversion
+from editor.record import read_record
+from library import Direction
+
+from .command_line import draw_cat, encoder, failed, loaded, pixels, run, two_directions, worked
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path) -> dict[str, Direction]:
+    """A folder with `cat.png`, and a library with two directions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("editor.session.load_models", loaded)
+    monkeypatch.setattr("library.settings.STARTER", tmp_path / "no-starter")
+    draw_cat(tmp_path / "cat.png")
+    library = two_directions()
+    return {name: library[name] for name in ("cat2dog", "day2night")}
+
+
+def editor() -> Editor:
+    return Editor("embedded")
+
+
+def again(path: str) -> str:
+    """The picture of a record, made once more."""
+    return worked("--from", path, "--no-cache", "--force").stdout.strip().splitlines()[-1].split("  ")[1]
+
+
+def test_the_command_line_makes_what_python_saved(here: dict[str, Direction]) -> None:
+    cat = editor().invert("cat.png", steps=2, seed=7)
+    settings: dict[str, Any] = {"guidance_scale": 4, "source_correction": False, "negative_prompt": "a fox"}
+    cat.edit(0.8 * here["cat2dog"] - here["day2night"] / 3, 0.9, **settings).save("out.png")
+    repeated = again("out.png")
+    assert Path(repeated).read_bytes() == Path("out.png").read_bytes()
+    assert Path(repeated).with_suffix(".json").read_bytes() == Path("out.json").read_bytes()
+    record = read_record("out.png")
+    assert record["expression"] == "0.8*cat2dog@1 - 0.333333*day2night@1" and record["seed"] == 7
+    assert record["input"]["given"] == "cat.png" and record["prompt"] is None and record["batch"] == 1
+
+
+def test_it_is_what_the_command_line_writes(here: dict[str, Direction]) -> None:
+    worked("cat.png", "-d", "cat2dog", "--steps", 2, "-o", "told.png", "--no-cache")
+    editor().invert("cat.png", steps=2).edit(here["cat2dog"]).save("python.png")
+    told, python = read_record("told.png"), read_record("python.png")
+    assert told.keys() == python.keys()
+    own = {"seconds", "created", "expression", "inversion"}
+    assert {k: v for k, v in told.items() if k not in own} == {
+        k: v for k, v in python.items() if k not in own
+    }
+    assert pixels("told.png").tobytes() == pixels("python.png").tobytes()
+
+
+def test_what_was_imagined_is_repeated_from_its_prompt(here: dict[str, Direction]) -> None:
+    edit = editor().generate("a cat on the grass", here["cat2dog"], steps=2, seed=3)
+    edit.save("imagined.png")
+    assert Path(again("imagined.png")).read_bytes() == Path("imagined.png").read_bytes()
+    assert read_record("imagined.png")["prompt"] == "a cat on the grass"
+
+
+def test_a_mask_and_a_sweep_are_repeated(here: dict[str, Direction]) -> None:
+    Image.new("L", (8, 8), 255).save("mask.png")
+    cat = editor().invert("cat.png", steps=2)
+    cat.edit(here["cat2dog"], mask="mask.png").save("masked.png")
+    assert Path(again("masked.png")).read_bytes() == Path("masked.png").read_bytes()
+    cat.sweep(here["cat2dog"], strength=[1.0, 0.5], guidance=[0.0, 0.1]).save("sheet.png")
+    swept = read_record("sheet.png")["sweep"]
+    assert (
+        swept["knobs"] == [["strength", [1.0, 0.5]], ["guidance", [0.0, 0.1]]] and len(swept["values"]) == 4
+    )
+    result = worked("--from", "sheet.png", "--no-cache")
+    assert "was made in a batch of 2; alone, it comes out the same but for rounding" in result.stderr
+    made, repeated = pixels("sheet.png").astype(int), pixels("sheet-again.png").astype(int)
+    assert np.abs(made - repeated).max() <= 3
+
+
+def test_a_picture_without_a_file_is_asked_for(here: dict[str, Direction]) -> None:
+    with Image.open("cat.png") as opened:
+        direct = editor().invert(opened, steps=2).edit(here["cat2dog"])
+        turned = editor().invert(opened.rotate(180), steps=2).edit(here["cat2dog"])
+    assert direct.record["input"]["given"] == "cat.png"
+    assert turned.record["input"] == {"path": None, "given": None, "sha256": None}
+    turned.save("turned.png")
+    failed(run("--from", "turned.png"), "the picture that turned.png was made with was no file", "save it")
+    worked("cat.png", "--from", "turned.png", "-o", "given.png")
+    assert read_record("given.png")["settings"] == turned.record["settings"]
+    with Image.open("cat.png") as opened:
+        opened.load()
+        opened.putpixel((0, 0), (0, 255, 0))
+        changed = editor().invert(opened, steps=2)
+    assert changed.record["origin"]["path"] is None, "its file has other pixels"
+
+
+def test_a_kept_inversion_knows_its_picture(here: dict[str, Direction], tmp_path: Path) -> None:
+    own = Editor("embedded", cache=tmp_path / "cache")
+    for name in ("cat.png", "same.png"):
+        draw_cat(tmp_path / name)
+        inversion = own.invert(name, steps=2)
+        assert inversion.record["origin"]["given"] == name
+    assert inversion.record["cached"]
+    inversion.save("cat.inversion")
+    edit = Inversion.load("cat.inversion", own).edit(here["cat2dog"])
+    edit.save("loaded.png")
+    assert Path(again("loaded.png")).read_bytes() == Path("loaded.png").read_bytes()
+
+
+def test_a_direction_that_was_never_saved_is_named(here: dict[str, Direction]) -> None:
+    identity, _ = encoder()
+    loose = Direction(name="mine", tensor=here["cat2dog"].tensor, encoder=identity)
+    editor().invert("cat.png", steps=2).edit(0.5 * loose).save("loose.png")
+    failed(run("--from", "loose.png"), "no direction mine")
+
+
+def test_files_are_replaced_but_not_what_was_edited(here: dict[str, Direction]) -> None:
+    edit = editor().invert("cat.png", steps=2).edit(here["cat2dog"])
+    edit.save("out.png")
+    edit.save("out.png")
+    before = Path("cat.png").read_bytes()
+    with pytest.raises(EditorError, match=r"cat.png is what was edited; save elsewhere"):
+        edit.save("cat.png")
+    with pytest.raises(EditorError, match=r"\.xyz is not a picture format"):
+        edit.save("out.xyz")
+    assert Path("cat.png").read_bytes() == before
+    edit.save("out.jpg")
+    assert read_record("out.jpg")["expression"] == "cat2dog@1"
