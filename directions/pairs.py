@@ -97,6 +97,8 @@ def read_pairs(path: str | Path) -> list[Pair]:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = [column.strip() for column in reader.fieldnames or ()]
             reader.fieldnames = columns
+            if twice := sorted({column for column in columns if columns.count(column) > 1}):
+                raise BadSetting(f"{path} has the column {twice[0]} twice; leave one")
             unknown = sorted(set(columns) - set(COLUMNS))
             if unknown or not {"source", "target"} <= set(columns):
                 raise BadSetting(

@@ -54,8 +54,17 @@ def save_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def record_text(record: Mapping[str, Any]) -> str:
-    """A record as it stands in files."""
-    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
+    """A record as it stands in files; all escaped where a file's name is no UTF-8."""
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
+    return text if _is_utf8(text) else json.dumps(record, indent=2, sort_keys=True)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def picture_format(path: Path) -> str:

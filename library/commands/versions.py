@@ -104,12 +104,15 @@ def compose(
     """Save a sum of directions, such as "0.7*cat2dog + day2winter - photo2sketch"."""
     from dataclasses import replace
 
+    from library.labels import tags_of
     from library.names import check_name
 
     check_name(name)
     total = library.resolve(expression, encoder)
     kept = {key: value for key, value in total.record.items() if key not in ("created", "author", "tool")}
-    record = {**kept, "parents": total.parents, "tags": list(tags)}
+    if total.version is not None:  # a copy keeps its tags
+        tags = (*tags_of(library, library.find(total.ref, total.encoder)), *tags)
+    record = {**kept, "parents": total.parents, "tags": list(dict.fromkeys(tags))}
     saved = library.save(replace(total.renamed(name), record=record))
     say_notes(total.notes)
     if as_json:

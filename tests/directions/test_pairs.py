@@ -41,6 +41,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
             "source,goal\ncat,dog\n",
             "has the columns source, goal; expected source and target, and any of name",
         ),
+        ("source,target,target\ncat,dog,fox\n", "has the column target twice"),
         ("source,target\ncat,\n", "line 2: names no source or no target"),
         ("source,target,captions\ncat,dog,many\n", "line 2: invalid literal"),
         ("source,target,paired\ncat,dog,perhaps\n", "line 2: has 'perhaps' in the column paired"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def test_again_is_the_same_to_the_last_byte(made: dict[str, Any]) -> None:
     failed(run("--from", "out.png"), "out-again.png exists", "--force")
     worked("--from", "out-again.png", "-o", "fourth.png")
     assert pixels("fourth.png").tobytes() == pixels("out.png").tobytes()
+
+
+def test_a_file_name_that_is_no_utf8(made: dict[str, Any]) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    shutil.copy("cat.png", name)
+    worked(name, "-d", "cat2dog", *STEPS, "-o", "latin.png")
+    assert read_record("latin.png")["input"]["given"] == name
+    worked("--from", "latin.png")
+    assert Path("latin-again.png").read_bytes() == Path("latin.png").read_bytes()
 
 
 def test_an_option_replaces_that_one_thing(made: dict[str, Any]) -> None:
