@@ -124,8 +124,8 @@ def test_the_life_of_a_direction(filled: Library, run: Run, tmp_path: Path) -> N
     assert run("alias", "cat2dog@1", "blessed").stdout == "cat2dog@blessed is cat2dog@1\n"
     assert run("tag", "cat2dog@blessed", "b", "a").stdout == "cat2dog@1: a b\n"
     assert run("untag", "cat2dog@1", "b").stdout == "cat2dog@1: a\n"
-    assert run("compose", "cat2dog@1", "--name", "copy", "--tag", "new").stdout == "copy@1 = cat2dog\n"
-    assert filled.load("copy").record["tags"] == ["a", "new"]
+    assert run("compose", "cat2dog@1", "--name", "twin", "--tag", "new").stdout == "twin@1 = cat2dog\n"
+    assert filled.load("twin").record["tags"] == ["a", "new"]
     assert run("path", "cat2dog@blessed").stdout.strip() == str(filled.find("cat2dog@1").path)
     composed = run("compose", "0.7*cat2dog@1 + day2winter - photo2sketch", "--name", "mix", "--tag", "new")
     assert composed.stdout == "mix@1 = 0.7*cat2dog@1 + day2winter@1 - photo2sketch@1\n"
@@ -141,7 +141,7 @@ def test_the_life_of_a_direction(filled: Library, run: Run, tmp_path: Path) -> N
     assert run("import", file, "--name", "copy").stdout.startswith("copy@1")
     plan = run("rm", "cat2dog@blessed", "copy")
     assert "would remove alias cat2dog@blessed" in plan.stdout and "add --yes" in plan.stderr
-    assert filled.load("copy").version == 1
+    assert filled.load("twin").version == 1
     assert "freed" in run("rm", "cat2dog@1", "copy", "--yes").stdout and "copy" not in filled
     assert run("gc").exit_code == 0 and json.loads(run("gc", "--json", "--yes").stdout)["done"] is True
 
