@@ -79,12 +79,18 @@ def save_whole(image: Image.Image, record: Mapping[str, Any], path: Path, edit: 
 
 def _unchecked(edit: Edit) -> Mapping[str, Any] | None:
     """What the record says of the safety checker, that the picture was not shown to; None: the models have none."""
+    from editor.errors import ModelsUnavailable
     from editor.models import names_safety_checker
     from editor.safety import OFF
 
     models = edit.inversion.editor.models if edit.inversion and edit.inversion.editor else None
     location = models.unet.config.get("_name_or_path") if models else None
-    return OFF if models and location and names_safety_checker(location, models.revision) else None
+    if models is None or not location:
+        return None
+    try:
+        return OFF if names_safety_checker(location, models.revision) else None
+    except ModelsUnavailable:  # their parts are here, but not their index
+        return OFF
 
 
 def flagged(record: Mapping[str, Any]) -> bool:

@@ -217,8 +217,8 @@ class Editor:
             steps = DEFAULT_STEPS if preset is None else preset_options(preset)["steps"]
         settings = regulariser or self.regulariser(preset)
         shorter = self._shorter(size)
-        origins = [picture_origin(image) for image in images]
         pictures = [one_picture(image) for image in images]
+        origins = [picture_origin(image) for image in images]
         for picture in pictures:
             check_proportions(picture)
         if shorter is not None:

@@ -111,7 +111,7 @@ def compose(
     total = library.resolve(expression, encoder)
     kept = {key: value for key, value in total.record.items() if key not in ("created", "author", "tool")}
     if total.version is not None:  # a copy keeps its tags
-        tags = (*tags_of(library, library.find(total.ref, total.encoder)), *tags)
+        tags = (*tags_of(library, library.find(total.ref, encoder)), *tags)
     record = {**kept, "parents": total.parents, "tags": list(dict.fromkeys(tags))}
     saved = library.save(replace(total.renamed(name), record=record))
     say_notes(total.notes)

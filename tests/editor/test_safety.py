@@ -10,8 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from editor import Editor
 from editor.models import MODEL_INDEX, load_safety_checker
+from editor.record import read_record
 from editor.safety import safety_verdict
+from library import Library
 from zoo.registry import WEIGHTS
 
 from .command_line import draw_cat, failed, run, two_directions, worked
@@ -116,3 +119,14 @@ def test_one_flagged_picture_flags_all(tmp_path: Path) -> None:
     assert safety_verdict(checker, [black]) == {"checked": True, "flagged": False}
     assert safety_verdict(checker, [black, white]) == {"checked": True, "flagged": True}
     assert safety_verdict(None, [white]) is None
+
+
+def test_what_python_saves_says_that_nobody_looked(tmp_path: Path, edit: list[Any]) -> None:
+    editor = Editor(checked_models(tmp_path / "strict", EVERYTHING))
+    made = editor.invert("cat.png", "a cat on the grass", steps=2).edit(Library()["cat2dog"])
+    made.save("saved.png")
+    assert read_record("saved.png")["safety"] == {"checked": False}
+    assert run("--from", "saved.png").exit_code == 3, "the command line does look"
+    (tmp_path / "strict" / MODEL_INDEX).unlink()
+    made.save("again.png")
+    assert read_record("again.png")["safety"] == {"checked": False}
