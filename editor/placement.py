@@ -33,6 +33,10 @@ BESIDE_SYNTHETIC = 1.5
 #: carries that much of it. Sixty horses to zebras with the mean change: at 4 as many zebras as at 5, and a third less
 #: error in the background; at 3 as many, at 6 fewer.
 WHOLE, MOST = 0.5, 0.8
+#: Below this cosine of the two changes half of the scale is left to a mean one, too. Glasses have at most 0.3, places at
+#: least 0.29, animals 0.5. Twenty dogs, lions and bears, at 4 and 2.5: 80 and 95%, 70 and 100%, 85 and 85% wear them
+#: and are the same animal, with a PSNR of the rest of 30 and 36 dB; nights to sunsets at 3: 60% instead of 90%.
+ASIDE = 0.28
 
 
 def settled(settings: EditSettings, models: Models, direction: Any, inversion: Inversion) -> EditSettings:
@@ -41,10 +45,10 @@ def settled(settings: EditSettings, models: Models, direction: Any, inversion: I
     Both placements are held against what the text encoder itself makes of this caption with the one concept in
     place of the other. The mean change is taken where it points there as closely as the anchored one and carries
     enough of it (a place, which stands near the end of most captions; glasses; horse → zebra): four fifths of the
-    guidance scale make up for the rest. Else (most animals; a hat; a style, which stands far from what it changes)
-    the anchored change is taken, which is whole, at half of the guidance scale. A synthetic picture is made by the
-    guidance scale itself, which is then left as it is. A direction that has no anchored parts is added as
-    published, at the scale that is asked for.
+    guidance scale make up for the rest, and half does where the two have little in common (glasses). Else (most
+    animals; a hat; a style, which stands far from what it changes) the anchored change is taken, which is whole, at
+    half of the guidance scale. A synthetic picture is made by the guidance scale itself, which is then left as it
+    is. A direction that has no anchored parts is added as published, at the scale that is asked for.
     """
     if settings.placement != "auto":
         return settings
@@ -64,7 +68,7 @@ def settled(settings: EditSettings, models: Models, direction: Any, inversion: I
         least = CARRIED_NEARER if nearer >= CLEARLY else max(CARRIED, BESIDE * beside)
     enough = nearer >= -SLACK and carried >= least
     chosen: Placement = "mean" if enough else "anchored"
-    part = MOST if chosen == "mean" else WHOLE
+    part = MOST if chosen == "mean" and _cosine(mean, anchored) >= ASIDE else WHOLE
     scale = settings.guidance_scale if inversion.latents is None else part * settings.guidance_scale
     return replace(settings, placement=chosen, guidance_scale=scale)
 

@@ -23,7 +23,7 @@ class EditSettings:
 
     placement: where the direction is added: "mean", at every token alike, "anchored", from the concept's on, or
         "auto", whichever is nearer to swapping the words, at half of the guidance scale where that is "anchored",
-        else at 0.8; of a synthetic picture at all of it.
+        else at 0.8 or, where the two have little in common, half; of a synthetic picture at all of it.
     guidance_until: the part of the steps, from the first on, in which maps are followed; in (0, 1].
     conditional_only: guide by the prompt's half alone; both halves then move together.
     attention_resolution: follow only maps of at most this number of rows × columns squared; None is all.
@@ -34,7 +34,8 @@ class EditSettings:
         (Lee et al., "Noise correction by prompt interpolation", ECCV 2024); guidance_scale weighs the change.
     interpolation: the part of the steps over which the edited prompt is faded in; 0 is at once (same paper).
     keep_background: hold what the direction changes least: at most this part of its largest change; 0 is off.
-        It is not for sums of directions, of which a weak one may change what a strong one leaves alone.
+        Of a place, whose change reaches the picture's edges, 0.7 of that part: the ground changes less than the
+        sky. It is not for sums of directions, of which a weak one may change what a strong one leaves alone.
     guidance_limit: the largest root mean square by which guidance moves a sample in one step; None is any.
         Models of the velocity have gradients so large that the published step explodes.
     max_rows: evaluate the UNet on at most this many rows at once; None is all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -104,6 +105,16 @@ def cat2hat() -> Direction:
 def auto(direction: Direction) -> EditSettings:
     given = EditSettings(placement="auto", guidance_scale=5.0)
     return settled(given, editor().models, direction, inversion())
+
+
+def test_auto_takes_half_of_the_scale_where_mean_and_anchored_have_little_in_common() -> None:
+    library = Library(STARTER, ())
+    caption = "a cartoon of a dog on the grass"
+    dog = replace(inversion(), caption=caption, embeds=editor().encode([caption]))
+    given = EditSettings(placement="auto", guidance_scale=5.0)
+    for name, scale in (("dog2dog-wearing-glasses", 2.5), ("grass2desert", 4.0)):
+        chosen = settled(given, editor().models, library[name], dog)
+        assert (chosen.placement, chosen.guidance_scale) == ("mean", scale), name
 
 
 def test_auto_takes_the_mean_where_it_carries_the_change_else_the_anchored_one_at_half_the_guidance() -> None:
