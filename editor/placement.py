@@ -33,9 +33,9 @@ BESIDE_SYNTHETIC = 1.5
 #: carries that much of it. Sixty horses to zebras with the mean change: at 4 as many zebras as at 5, and a third less
 #: error in the background; at 3 as many, at 6 fewer.
 WHOLE, MOST = 0.5, 0.8
-#: Below this cosine of the two changes half of the scale is left to a mean one, too. Glasses have at most 0.3, places at
-#: least 0.29, animals 0.5. Twenty dogs, lions and bears, at 4 and 2.5: 80 and 95%, 70 and 100%, 85 and 85% wear them
-#: and are the same animal, with a PSNR of the rest of 30 and 36 dB; nights to sunsets at 3: 60% instead of 90%.
+#: Below this cosine of the two changes half of the scale is left to a mean one, too. Glasses have at most 0.3, places
+#: at least 0.29, animals 0.5. Twenty dogs, lions and bears, at 4 and 2.5: 80 and 95%, 70 and 100%, 85 and 85% wear
+#: them and are the same animal, with a PSNR of the rest of 30 and 36 dB; nights to sunsets at 3: 60% instead of 90%.
 ASIDE = 0.28
 
 
