@@ -44,15 +44,11 @@ class Writing:
 
 @dataclass(frozen=True)
 class Task:
-    """The file for each edit of a picture; the picture's `file_facts` and (width, height), but for a prompt's."""
+    """The file for each edit of a picture; the picture's path and (width, height), but for a prompt's."""
 
     outputs: tuple[Path, ...]
-    picture: Mapping[str, str] | None = None
+    path: str | None = None
     size: tuple[int, int] | None = None
-
-    @property
-    def path(self) -> str | None:
-        return self.picture["given"] if self.picture else None
 
 
 def planned(request: Request, writing: Writing) -> list[Task]:
@@ -61,7 +57,6 @@ def planned(request: Request, writing: Writing) -> list[Task]:
     Refuses files that exist, pictures that are missing or damaged, and to write over what is edited.
     """
     from editor.images import check_mask, read_picture
-    from editor.record import file_facts
 
     outputs = _outputs(request, writing)
     if request.mask is not None:
@@ -69,10 +64,7 @@ def planned(request: Request, writing: Writing) -> list[Task]:
     if request.prompt is not None:
         return [Task(outputs[0])]
     sizes = [read_picture(path).size for path in request.images]
-    return [
-        Task(files, file_facts(path), size)
-        for path, files, size in zip(request.images, outputs, sizes, strict=True)
-    ]
+    return [Task(files, path, size) for path, files, size in zip(request.images, outputs, sizes, strict=True)]
 
 
 def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:

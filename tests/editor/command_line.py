@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -47,6 +48,15 @@ def two_directions() -> Library:
     for seed, name in enumerate(("cat2dog", "day2night")):
         save_direction(name, seed)
     return Library()
+
+
+def cat_and_directions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """Work in `folder`, with `cat.png` and a library of `two_directions` alone; models are loaded once."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("editor.session.load_models", loaded)
+    monkeypatch.setattr("library.settings.STARTER", folder / "no-starter")
+    draw_cat(folder / "cat.png")
+    return two_directions()
 
 
 def run(*arguments: Any) -> Result:

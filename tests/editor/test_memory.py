@@ -183,7 +183,7 @@ def test_half_precision_comes_last_and_only_on_a_gpu() -> None:
 
 def test_what_is_scarce_is_predicted_and_what_is_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     models, request = loaded("embedded"), Request(images=("a.png",), steps=2, size=32)
-    settings, tasks = EditSettings(steps=2), [Task((Path("b.png"),), {}, (50, 32))]
+    settings, tasks = EditSettings(steps=2), [Task((Path("b.png"),), "b.png", (50, 32))]
 
     def chosen(free: int | None) -> int | None:
         return fitted(request, tasks, models, settings, 3, None, free).max_rows

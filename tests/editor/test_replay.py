@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from editor.record import RECORD_KEY, read_record
 
-from .command_line import draw_cat, failed, loaded, pixels, run, save_direction, two_directions, worked
+from .command_line import cat_and_directions, failed, pixels, run, save_direction, worked
 
 STEPS = ["--steps", 2]
 
@@ -23,11 +23,7 @@ STEPS = ["--steps", 2]
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path) -> dict[str, Any]:
     """`out.png`, an edit of `cat.png` by two directions and with many settings of its own; its record."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("editor.session.load_models", loaded)
-    monkeypatch.setattr("library.settings.STARTER", tmp_path / "no-starter")
-    draw_cat(tmp_path / "cat.png")
-    two_directions()
+    cat_and_directions(tmp_path, monkeypatch)
     settings = ["--guidance", 0.02, "--guidance-scale", 4, "--noise-correction", "--source-correction"]
     inversion = ["--kl", 0.5, "--seed", 7, "--caption", "a cat on the grass", "--negative-prompt", "a fox"]
     worked("cat.png", "-d", "0.8*cat2dog - day2night/3", *STEPS, *settings, *inversion, "-o", "out.png")

@@ -15,17 +15,13 @@ from editor.inversion import Inversion
 from editor.record import read_record
 from library import Direction
 
-from .command_line import draw_cat, encoder, failed, loaded, pixels, run, two_directions, worked
+from .command_line import cat_and_directions, draw_cat, encoder, failed, pixels, run, worked
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_folders: Path) -> dict[str, Direction]:
     """A folder with `cat.png`, and a library with two directions."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("editor.session.load_models", loaded)
-    monkeypatch.setattr("library.settings.STARTER", tmp_path / "no-starter")
-    draw_cat(tmp_path / "cat.png")
-    library = two_directions()
+    library = cat_and_directions(tmp_path, monkeypatch)
     return {name: library[name] for name in ("cat2dog", "day2night")}
 
 
