@@ -159,11 +159,10 @@ def pick_device(device: str | None = None) -> str:
 
 def _load(kind: Any, what: str, where: str, **options: Any) -> Any:
     """`kind.from_pretrained`; whatever goes wrong becomes one line that says what to do."""
-    from zoo.loading import without_bars
+    from zoo.loading import load_from
 
     try:
-        with without_bars(where):
-            return kind.from_pretrained(where, **options)
+        return load_from(kind.from_pretrained, where, **options)
     except (OSError, ValueError, RuntimeError, TypeError, ImportError, AttributeError, KeyError) as fault:
         raise ModelUnavailable(_explain(fault, what, where)) from fault
 

@@ -25,10 +25,12 @@ class BackboneUnavailable(EditorError):
     """A network that a figure needs is neither in a folder, nor cached, nor reachable, or its package is missing."""
 
 
-def _load(what: str, location: str, load: Callable[[], Any]) -> Any:
+def _load(what: str, location: str, loader: Callable[..., Any], **options: Any) -> Any:
     """Load, turning the libraries' many errors into one line."""
+    from zoo.loading import load_from
+
     try:
-        return load()
+        return load_from(loader, location, **options)
     except (OSError, ValueError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BackboneUnavailable(
@@ -43,8 +45,8 @@ class Clip:
         from transformers import CLIPModel, CLIPProcessor
 
         self.device = device
-        self.model = _load("CLIP", location, lambda: CLIPModel.from_pretrained(location, dtype=torch.float32))
-        self.processor = _load("CLIP", location, lambda: CLIPProcessor.from_pretrained(location))
+        self.model = _load("CLIP", location, CLIPModel.from_pretrained, dtype=torch.float32)
+        self.processor = _load("CLIP", location, CLIPProcessor.from_pretrained)
         self.model.to(device).eval()
 
     @torch.no_grad()
@@ -73,7 +75,7 @@ class Dino:
         from transformers import ViTModel
 
         self.device = device
-        self.model = _load("DINO", location, lambda: ViTModel.from_pretrained(location, dtype=torch.float32))
+        self.model = _load("DINO", location, ViTModel.from_pretrained, dtype=torch.float32)
         self.model.to(device).eval()
         keys = [m for name, m in self.model.named_modules() if name.rsplit(".", 1)[-1] in ("k_proj", "key")]
         if not keys:

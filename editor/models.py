@@ -226,11 +226,10 @@ def _load(cls: Any, location: str, **kwargs: Any) -> Any:
 
 def load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:
     """Load, turning the libraries' many errors for one thing into one line with the ways out."""
-    from zoo.loading import without_bars
+    from zoo.loading import load_from
 
     try:
-        with without_bars(location):
-            return loader(location, **{k: v for k, v in kwargs.items() if v is not None})
+        return load_from(loader, location, **{k: v for k, v in kwargs.items() if v is not None})
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if Path(location).is_dir():

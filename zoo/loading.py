@@ -1,21 +1,56 @@
-"""Loading models without noise: small ones from the disk are there before a bar could be read."""
+"""Loading models without noise and without waiting for a hub that does not answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["without_bars"]
+__all__ = ["load_from", "without_bars"]
+
+#: Seconds that the hub has to answer at all, and after which it is asked again.
+PATIENCE, ASKED_AGAIN = 5, 60
+
+
+def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
+    """`loader(location, **options)`, where the loader is a `from_pretrained` or `load_config` of the libraries.
+
+    A hub id comes from the cache alone while the hub cannot be reached: huggingface_hub would try six times for
+    every file that the cache lacks, optional ones too, which takes minutes. Raises what the loader raises.
+    """
+    on_disk = Path(location).exists()
+    offline = not on_disk and not _hub_answers(int(time.monotonic() / ASKED_AGAIN))
+    if offline:
+        options["local_files_only"] = True
+    with without_bars() if on_disk or offline else nullcontext(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # diffusers gives it
+        return loader(location, **options)
+
+
+@lru_cache(maxsize=1)
+def _hub_answers(period: int) -> bool:
+    """Whether the hub answers anything; asked once a period. Never in huggingface_hub's offline mode."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # whatever the client in use raises, a download could only fail the same way
+        return False
+    return True
 
 
 @contextmanager
-def without_bars(location: str) -> Iterator[None]:
-    """No "Loading weights" bars of transformers for a local folder; those of a hub id, which downloads, stay."""
+def without_bars() -> Iterator[None]:
+    """No "Loading weights" bars of transformers: what is on the disk is there before a bar could be read."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
 
-    if not Path(location).is_dir() or not logging.is_progress_bar_enabled():
+    if not logging.is_progress_bar_enabled():
         yield
         return
     downloads_hidden = are_progress_bars_disabled()

@@ -18,6 +18,7 @@ class Hub:
     def __init__(self) -> None:
         self.commits: dict[str, list[tuple[str, Files]]] = {}
         self.posts: list[str] = []
+        self.asked: list[str] = []
         self.before_commit: Callable[[], None] | None = None
         self.url = ""
 
@@ -66,7 +67,9 @@ def running_hub() -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             parts = [unquote(part) for part in urlparse(self.path).path.strip("/").split("/")]
-            if parts[:2] == ["api", "models"]:
+            if parts == [""]:
+                self.answer(200, b"")
+            elif parts[:2] == ["api", "models"]:
                 repo = "/".join(parts[2:4])
                 revision = parts[5] if len(parts) > 5 else "main"
                 commit = hub.at(repo, revision)
@@ -79,6 +82,7 @@ def running_hub() -> Iterator[Hub]:
                         200, {"id": repo, "sha": commit[0], "private": False, "tags": [], "siblings": []}
                     )
             else:
+                hub.asked.append(self.path)
                 repo, revision, path = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
                 commit = hub.at(repo, revision)
                 if commit is None or path not in commit[1]:
