@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import islice
 
 from library.errors import AmbiguousDirection, EncoderMismatch, UnknownDirection, rebuild_command
 from library.layer import Layer, VersionPath
@@ -117,7 +118,10 @@ class Lookup:
 
     def _unknown(self, name: str) -> str:
         known = sorted({known for layer in self.layers for known in layer.names()})
-        close = difflib.get_close_matches(name, known, n=3)
+        if any(layer.highest(name, encoder) for layer in self.layers for encoder in layer.leaves(name)):
+            return f"every version of {name} in {self.layers[0].folder} was removed"
+        usable = (close for close in difflib.get_close_matches(name, known, n=9) if self._encoders(close))
+        close = list(islice(usable, 3))
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         return (
             f"no direction {name} in {self.layers[0].folder}; {hint}`directions` lists what there is, "

@@ -70,6 +70,15 @@ def test_removal_is_a_plan_first(three: Library) -> None:
     assert three.verify() == []
 
 
+def test_a_name_without_versions_says_so_and_is_not_suggested(three: Library) -> None:
+    plan_removal(three, ["cat2dog"]).execute()
+    with pytest.raises(UnknownDirection, match=r"every version of cat2dog in .* was removed"):
+        three.load("cat2dog")
+    with pytest.raises(UnknownDirection, match="no direction cat2dgo") as unknown:
+        three.load("cat2dgo")
+    assert "did you mean" not in str(unknown.value)
+
+
 def test_a_removed_number_is_never_used_again(three: Library, make: Make) -> None:
     plan_removal(three, ["cat2dog"]).execute()
     assert "cat2dog" not in three and list(three) == []
