@@ -91,10 +91,10 @@ def load_encoder(
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from zoo.registry import no_such_set
+    from zoo.registry import refusal
 
     where, revision = models.diffusion, models.revision
-    if (unknown := no_such_set(where)) is not None:
+    if (unknown := refusal(where)) is not None:
         raise ModelUnavailable(unknown)
     what = "the text encoder"
     dtype = getattr(torch, precision)

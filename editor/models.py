@@ -197,9 +197,9 @@ def resolved(models: Any) -> Any:
 
 
 def check_folder(location: str) -> None:
-    from zoo.registry import no_such_set
+    from zoo.registry import refusal
 
-    if (unknown := no_such_set(location)) is not None:
+    if (unknown := refusal(location)) is not None:
         raise ModelsUnavailable(unknown)
     folder = Path(location)
     if folder.is_dir() and not (folder / MODEL_INDEX).is_file():

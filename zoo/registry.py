@@ -98,8 +98,14 @@ def resolve(name: str | None = None) -> ModelSet:
     return ModelSet(name, name, _FLAN_T5, _BLIP)
 
 
-def no_such_set(location: str) -> str | None:
-    """What to say of a location that is neither a set's folder nor can be a hub id, `OWNER/NAME`; None of others."""
+def refusal(location: str) -> str | None:
+    """What to say of a location that is neither a folder nor can be a hub id, `OWNER/NAME`; None of others."""
+    if Path(location).is_file():
+        return (
+            f'{location} is a single file; expected a folder as diffusers saves it. Convert it once: python -c "from '
+            "diffusers import StableDiffusionPipeline as P; "
+            f"P.from_single_file('{location}').save_pretrained('FOLDER')\""
+        )
     if "/" in location or Path(location).exists():
         return None
     near = difflib.get_close_matches(location, MODEL_SETS, n=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.registry import MODEL_SETS, WEIGHTS, resolve
+from zoo.registry import MODEL_SETS, WEIGHTS, refusal, resolve
 
 
 def test_the_default_is_embedded_and_ships(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +32,12 @@ def test_anything_else_is_a_hub_id_or_folder() -> None:
 
 def test_velocity_models_are_guided_gently() -> None:
     assert all(MODEL_SETS[m].defaults["cross_attention_guidance"] <= 0.01 for m in ("sd-2.1", "sd-2.1-base"))
+
+
+def test_a_location_that_cannot_be_loaded_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    single = tmp_path / "finetuned.safetensors"
+    single.touch()
+    assert "is a single file" in (refusal(str(single)) or "")
+    assert "from_single_file" in (refusal(str(single)) or "")
+    assert "did you mean sd-1.4?" in (refusal("sd1.4") or "")
+    assert refusal("someone/finetuned-sd") is None and refusal(str(tmp_path)) is None
