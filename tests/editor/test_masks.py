@@ -46,7 +46,9 @@ def test_a_place_changes_behind_what_stands_before_it() -> None:
     change[:, :, 8:] = 0.75  # the ground, less than the sky
     change[:, :, 5:12, 5:12] = 0.1
     mask = ImplicitMask(0.5, 8).update(change)[0, 0]
-    assert mask[7:10, 7:10].max() == 0 and mask[:5].min() == 1 and mask[13:].min() == 1
+    assert mask[6:12, 6:11].max() == 0 and mask[:4].min() == 1 and mask[13:].min() == 1
+    change[:, :, 5:12, 5:12] = 0.7  # not distinct from what is behind it: the entire picture changes
+    assert ImplicitMask(0.5, 8).update(change).min() == 1
 
 
 def test_late_steps_do_not_move_the_mask() -> None:
