@@ -34,8 +34,9 @@ class EditSettings:
         (Lee et al., "Noise correction by prompt interpolation", ECCV 2024); guidance_scale weighs the change.
     interpolation: the part of the steps over which the edited prompt is faded in; 0 is at once (same paper).
     keep_background: hold what the direction changes least: at most this part of its largest change; 0 is off.
-        Of a place, whose change reaches the picture's edges, 0.7 of that part: the ground changes less than the
-        sky. It is not for sums of directions, of which a weak one may change what a strong one leaves alone.
+        Of a place, whose change reaches the picture's edges, 1.5 times that part (0.85 at most) of the edges'
+        change: what stands before it. It is not for sums of directions, of which a weak one may change what a
+        strong one leaves alone.
     guidance_limit: the largest root mean square by which guidance moves a sample in one step; None is any.
         Models of the velocity have gradients so large that the published step explodes.
     max_rows: evaluate the UNet on at most this many rows at once; None is all.
