@@ -12,8 +12,8 @@ from typing import Any
 
 __all__ = ["load_from", "without_bars"]
 
-#: Seconds that the hub has to answer at all, and after which it is asked again.
-PATIENCE, ASKED_AGAIN = 5, 60
+#: Seconds after which a hub that did not answer is asked again.
+ASKED_AGAIN = 60
 
 
 def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
@@ -38,7 +38,7 @@ def _hub_answers(period: int) -> bool:
     from huggingface_hub.utils import get_session
 
     try:
-        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except Exception:  # whatever the client in use raises, a download could only fail the same way
         return False
     return True
