@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.functional import max_pool2d
 
 from editor.diagnosis import SMALL_WORLDS
 from editor.figures import background_figures, decibels, psnr_of, unit
@@ -135,6 +136,8 @@ def changed_region(edit: Edit, inversion: Inversion, levels: int = LEVELS) -> np
         both = noisy.to(editor.device).expand(2, -1, -1, -1)
         plain, edited = predict(editor.models.unet, both, schedule.timesteps[i], embeds).chunk(2)
         mask = implicit.update(edited - plain)
+    if implicit.place is not None and implicit.place[0] > 0.5:  # a place's mask ends where the object does
+        mask = max_pool2d(mask, 3, 1, 1)
     region = (mask[0, 0] > 0).cpu().numpy().repeat(editor.models.factor, 0).repeat(editor.models.factor, 1)
     width, height = inversion.size
     return region[:height, :width]

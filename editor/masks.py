@@ -35,6 +35,8 @@ class ImplicitMask:
     def __init__(self, threshold: float, steps: int, free: Sequence[int] = ()) -> None:
         self.threshold = threshold
         self.free = list(free)
+        #: How far each row's change is of the place, `[K]` in [0, 1]; None before the first one.
+        self.place: torch.Tensor | None = None
         self._remaining = max(1, steps // 2)
         self._sum: torch.Tensor | None = None
         self._mask: torch.Tensor | None = None
@@ -63,6 +65,7 @@ class ImplicitMask:
         mask = torch.maximum(mask, _ramp(quarter / whole, _EVERYWHERE))
         place = torch.minimum(_ramp(edges / whole, _EDGES), _ramp(edges / middle, _BEYOND))
         place = torch.minimum(place, _ramp(low / edges, _DISTINCT))
+        self.place = place.flatten()
         kept = min(2 * self.threshold * _STANDS, _BEHIND)
         behind = _ramp(total / edges, (kept, kept + _BEHIND - _STANDS))
         mask = torch.lerp(mask, behind, place)

@@ -16,6 +16,8 @@ from editor.evaluation import Evaluator, changed_region, evaluation_line
 from editor.inversion import Edit
 from editor.judges import SceneJudge
 from editor.record import read_record
+from library import Library
+from library.settings import STARTER
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
 
 from . import embedded
@@ -48,12 +50,15 @@ def test_no_edit_changes_nothing() -> None:
     assert 10 * found["structure"] < Evaluator(embedded.editor())(edit())["structure"]
 
 
-def test_the_changed_region_covers_the_object() -> None:
+def test_the_changed_region_covers_the_object_or_what_is_behind_it() -> None:
     region = changed_region(edit(), embedded.inversion())
     drawn = sample_scene(HELD_OUT + 40_000, object="cat", background="grass", style="cartoon", accessory=None)
     body = draw_scene(drawn)[1]
     assert region.shape == (64, 64) and region[body].mean() > 0.9
     assert region[~body].mean() < 0.5, "and not all of the rest"
+    desert = embedded.inversion().edit(Library(STARTER, ())["grass2desert"])
+    behind = changed_region(desert, embedded.inversion())
+    assert behind[~body].mean() > 0.9 and behind[body].mean() < 0.6
 
 
 def test_the_users_mask_says_what_may_change() -> None:
