@@ -13,8 +13,9 @@ _WHOLE = 0.97
 _EVERYWHERE = (0.2, 0.3)
 #: One whose median along the picture's edges reaches this part of the whole, and this part of the picture's median, is
 #: of the place behind what stands there, which changes less: its lowest twentieth is at most this part of the edges'.
-#: Of twenty pictures each, in 20 steps, the first part is at most 0.25 for horses to zebras and at least 0.54 for
-#: twelve directions from place to place; a style's may be as high (0.72, 1.02), but then its third is at least 0.6.
+#: Of twenty pictures each, in 20 steps, the first part ends at 0.25 at most for horses to zebras (0.32 on the way) and
+#: at 0.54 at least for twelve directions from place to place; a style's two may be as high (0.72, 1.02), but then its
+#: third is at least 0.6.
 _EDGES, _BEYOND, _DISTINCT = (0.3, 0.4), (0.85, 0.95), (0.65, 0.55)
 #: Then the parts of the edges' change up to which latents are kept (at a threshold of 0.5) and from which they are
 #: free. They are close: what lies between is drawn back to the reference at every step anew, and becomes neither.
