@@ -27,7 +27,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The directions that ship with the package, byte for byte.
+# The directions that ship with the package; on the same kind of processor byte for byte.
 starter: install
 	rm -rf library/starter
 	DIRECTIONS_LIBRARY= DIRECTIONS_PATH= DIRECTIONS_AUTHOR="the edit-directions authors" SOURCE_DATE_EPOCH=1795564800 \

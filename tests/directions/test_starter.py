@@ -62,11 +62,18 @@ def test_the_opposite_answers_until_it_is_discovered(starter: Library) -> None:
     assert starter.save(before.renamed("cat2dog")).ref == "cat2dog@1"
 
 
-def test_one_is_made_again_byte_for_byte(starter: Library) -> None:
+def test_one_is_made_again_from_the_same_captions(starter: Library) -> None:
+    """To the last byte on one processor; another kind rounds otherwise."""
     kept = starter["zebra2horse"]
-    made = discover("zebra", "horse", models="embedded", cache=False)
-    assert made.tensor.tobytes() == kept.tensor.tobytes()
+    made, again = (discover("zebra", "horse", models="embedded", cache=False) for _ in range(2))
     assert made.record["captions"] == kept.record["captions"]
+    assert made.tensor.tobytes() == again.tensor.tobytes()
+    assert relative(made.tensor, kept.tensor) < 1e-5
     for one, other in zip(made.anchored, kept.anchored, strict=True):
-        assert np.array_equal(one.source_mean, other.source_mean)
-        assert np.array_equal(one.target_mean, other.target_mean)
+        assert relative(one.source_mean, other.source_mean) < 1e-5
+        assert relative(one.target_mean, other.target_mean) < 1e-5
+
+
+def relative(made: np.ndarray, kept: np.ndarray) -> float:
+    """The norm of the difference over the norm."""
+    return float(np.linalg.norm(made - kept) / np.linalg.norm(kept))

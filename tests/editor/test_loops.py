@@ -281,13 +281,16 @@ def test_wrong_shapes_are_named(unet: Any, text: Any, short: Schedule) -> None:
 
 
 def test_half_precision_follows_float32(unet: Any, text: Any, short: Schedule) -> None:
-    """The loss and the latents are float32, so half-precision weights stay close to the full ones."""
+    """The loss and the latents are float32, so half-precision weights stay close to the full ones.
+
+    bfloat16 rounds to 2⁻⁸; processors that multiply it natively round elsewhere than those that do not.
+    """
     import copy
 
     conditioning, edited = _case(text, "empty_embeds", 1)
     settings = EditSettings(steps=3, guidance_scale=5.0)
     full = edit(unet, noises(1), conditioning, edited, short, settings)
-    for dtype, bound in ((torch.float16, 5e-3), (torch.bfloat16, 4e-2)):
+    for dtype, bound in ((torch.float16, 5e-3), (torch.bfloat16, 6e-2)):
         half = edit(copy.deepcopy(unet).to(dtype), noises(1), conditioning, edited, short, settings)
         assert half.edits.dtype == torch.float32
         assert relative(half.edits, full.edits) < bound
