@@ -117,9 +117,9 @@ class Lookup:
         return self.aliases(reference.name, encoder).get(reference.alias)
 
     def _unknown(self, name: str) -> str:
-        known = sorted({known for layer in self.layers for known in layer.names()})
         if any(layer.highest(name, encoder) for layer in self.layers for encoder in layer.leaves(name)):
             return f"every version of {name} in {self.layers[0].folder} was removed"
+        known = sorted({known for layer in self.layers for known in layer.names()})
         usable = (close for close in difflib.get_close_matches(name, known, n=9) if self._encoders(close))
         close = list(islice(usable, 3))
         hint = f"did you mean {' or '.join(close)}? " if close else ""
