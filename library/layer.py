@@ -136,9 +136,10 @@ def _guard(path: Path) -> Iterator[None]:
             break
         except FileExistsError:
             with contextlib.suppress(FileNotFoundError):
-                # A time to come is that of another clock, and says no more than one long past.
-                if abs(time.time() - guard.stat().st_mtime) > GUARD_PATIENCE:
-                    guard.unlink()
+                if _forsaken(guard):
+                    with _alone(guard.parent):  # else two would break it, one of them the other's new one
+                        if _forsaken(guard):
+                            guard.unlink()
             if time.monotonic() > deadline:
                 raise StorageError(
                     f"cannot write {path}: {guard} is held by another process; delete it if there is none"
@@ -148,6 +149,28 @@ def _guard(path: Path) -> Iterator[None]:
         yield
     finally:
         guard.unlink(missing_ok=True)
+
+
+def _forsaken(guard: Path) -> bool:
+    # A time to come is that of another clock, and says no more than one long past.
+    return abs(time.time() - guard.stat().st_mtime) > GUARD_PATIENCE
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The kernel's lock on a folder, where the platform and its file system have one."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _listdir(folder: Path) -> list[str]:

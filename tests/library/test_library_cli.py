@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import library as package
-from library import Direction, Library
+from library import Direction, Library, layer
 from library.cli import main
 from library.console import reports_failures
 from library.errors import DirectionsError
@@ -324,3 +325,30 @@ def test_a_guard_from_another_clock_does_not_hold_for_ever(filled: Library, run:
     os.utime(guard, (time.time() + 3600, time.time() + 3600))
     assert run("tag", "cat2dog", "good").exit_code == 0
     assert not guard.exists()
+
+
+def test_several_that_break_a_dead_writers_guard_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = tmp_path / "cat2dog" / "encoder" / ".tags.json.guard"
+    guard.parent.mkdir(parents=True)
+    guard.touch()
+    os.utime(guard, (1, 1))
+    forsaken = layer._forsaken
+
+    def slowly(path: Path) -> bool:  # everyone has looked before anyone deletes it
+        found = forsaken(path)
+        time.sleep(0.05)
+        return found
+
+    def change(number: int) -> None:
+        def add(tags: dict[str, list[str]]) -> None:
+            time.sleep(0.02)
+            tags[str(number)] = ["good"]
+
+        layer.Layer(tmp_path).change_tags("cat2dog", "encoder", add)
+
+    monkeypatch.setattr(layer, "_forsaken", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(change, range(8)))
+    assert sorted(layer.Layer(tmp_path).tags("cat2dog", "encoder")) == [str(n) for n in range(8)]
