@@ -53,7 +53,7 @@ __all__ = ["main"]
     "--max-new-tokens", type=int, default=128, show_default=True, help="Length of a caption at most."
 )
 @click.option("--draw", type=int, default=64, show_default=True, help="Captions written in one call.")
-@click.option("--batch-size", type=int, default=32, show_default=True, help="Captions embedded in one call.")
+@click.option("--batch-size", type=int, help="Captions embedded in one call [what suits the text encoder].")
 @click.option(
     "--clip-skip", type=int, help="Skip the text encoder's last layers, as the editor must then too."
 )

@@ -53,7 +53,8 @@ def run_concepts(discovery: Discovery, path: str, as_json: bool) -> None:
     from directions.progress import Bar
     from directions.sources import read_captions
 
-    concepts = list(dict.fromkeys(" ".join(line.split()) for line in read_captions(path)))
+    lines = (" ".join(line.split()) for line in read_captions(path))
+    concepts = list({discovery.spelling(line): None for line in lines if line})
     rows: list[dict[str, Any]] = []
     stopped = False
     with Bar(len(concepts)) as bar:

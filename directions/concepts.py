@@ -138,7 +138,7 @@ class Concepts:
         """Prepare one concept: write, embed and keep it; returns its figures, JSON-able."""
         from directions.quality import nearest, share_on_concept
 
-        concept = checked_concept(concept, "given")
+        concept = self.spelling(checked_concept(concept, "given"))
         captions = self.captions(concept)
         moments = self.moments(captions)
         others = [other for other in self.compared_with() if other.casefold() != concept.casefold()]
@@ -155,6 +155,12 @@ class Concepts:
     def count(self, settings: Settings) -> int:
         """How many captions a side a model is asked for."""
         return settings.captions or (EMBEDDED_CAPTIONS if self.models.name == "embedded" else OTHER_CAPTIONS)
+
+    def spelling(self, concept: str) -> str:
+        """The concept as the captions model spells it, where it says what it knows: "Cat" is its "cat"."""
+        return next(
+            (word for word in self.knowledge.concepts if word.casefold() == concept.casefold()), concept
+        )
 
     def check_known(self, concept: str) -> None:
         """Raise UnknownConcept for a word that the captions model says it does not know."""
@@ -225,4 +231,6 @@ def checked_concept(phrase: str, which: str) -> str:
     text = " ".join(phrase.split())
     if not text:
         raise BadSetting(f"the {which} concept is empty; expected a word or phrase such as 'cat'")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise BadSetting(f"the {which} concept {text!r} is not UTF-8 text")
     return text

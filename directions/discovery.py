@@ -85,6 +85,8 @@ class Discovery(Concepts):
         if isinstance(tags, str):
             tags = (tags,)
         source, target = checked_pair(source, target)
+        if settings.writer == "model":
+            source, target = self.spelling(source), self.spelling(target)
         name = check_name(name) if name else direction_name(source, target)
         given = source_captions is not None or target_captions is not None
         if settings.paired is None:
@@ -116,8 +118,11 @@ class Discovery(Concepts):
         if given[0] is not None and given[1] is not None:
             return parallel(concepts, (given[0], given[1]), fits, settings.captions)
         one_given = given[0] is not None or given[1] is not None
+        wanted = (
+            replace(settings, captions=None) if one_given else settings
+        )  # which can be swapped is seen later
         made = [
-            Captions(concept, ()) if one_given and texts is None else self.captions(concept, texts, settings)
+            Captions(concept, ()) if one_given and texts is None else self.captions(concept, texts, wanted)
             for concept, texts in zip(concepts, given, strict=True)
         ]
         exact = None if one_given or settings.writer == "templates" else self.count(settings)

@@ -97,15 +97,20 @@ def load_encoder(
     if (unknown := refusal(where)) is not None:
         raise ModelUnavailable(unknown)
     what = "the text encoder"
-    dtype = getattr(torch, precision)
     tokenizer = _load(CLIPTokenizer, what, where, subfolder="tokenizer", revision=revision)
+    # float16 keeps what an identity is taken of; bfloat16 would not, so that its weights are rounded afterwards
+    dtype = torch.float16 if precision == "float16" else torch.float32
     text_encoder = _load(CLIPTextModel, what, where, subfolder="text_encoder", revision=revision, dtype=dtype)
     layers = text_encoder.config.num_hidden_layers
     if clip_skip is not None and clip_skip >= layers:
         raise BadSetting(f"clip_skip is {clip_skip}; the text encoder of {where} has {layers} layers")
     commit = getattr(text_encoder.config, "_commit_hash", None) or revision
     text_encoder = text_encoder.to(pick_device(device)).eval().requires_grad_(False)
-    return Encoder(text_encoder, tokenizer, clip_skip or None, commit)
+    encoder = Encoder(text_encoder, tokenizer, clip_skip or None, commit)
+    if precision == "bfloat16":
+        _ = encoder.id  # kept from here on
+        text_encoder.to(torch.bfloat16)
+    return encoder
 
 
 def load_writer(where: str, device: str | None = None) -> Writer:

@@ -12,6 +12,7 @@ from directions.cache import key_of, model_stamp
 from directions.errors import BadSetting
 from directions.sources import read_captions
 from library.errors import DirectionsError
+from library.labels import change_tags, tags_of
 from library.names import check_name, direction_name
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ def _one(pair: Pair, discovery: Discovery, library: Library) -> Outcome:
         job, given = _job(pair, discovery)
         present = _present(library, pair.title, discovery.encoder.id, job)
         if present is not None:
+            _add_tags(library, present, pair.tags)
             return Outcome(pair, "present", present)
         settings = pair.settings(discovery.settings)
         made = discovery.direction(
@@ -205,6 +207,14 @@ def _job(pair: Pair, discovery: Discovery) -> tuple[str, dict[str, list[str] | N
     writer = model_stamp(discovery.models.captions) if settings.writer == "model" else ""
     decides = {**asdict(pair), "tags": None, **given, "settings": settings.as_dict(), "writer": writer}
     return key_of(decides), given
+
+
+def _add_tags(library: Library, present: Direction, tags: Sequence[str]) -> None:
+    """Tags that the table has and the version lacks; nothing is taken from it."""
+    version = library.find(present.ref, present.encoder)
+    missing = set(tags) - set(tags_of(library, version))
+    if missing:
+        change_tags(library, present.ref, add=missing, encoder=present.encoder)
 
 
 def _present(library: Library, name: str, encoder: str, job: str) -> Direction | None:

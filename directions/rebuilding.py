@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from directions.captions import Captions
 from directions.errors import BadCaptions
 from directions.settings import Settings
+from library.expressions import parents_text
 from library.names import direction_name
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def rebuild(direction: Direction, discovery: Discovery) -> Direction:
     For the encoder that it was made for the tensors are the same to the byte; captions that are too long for
     a new one are left out. Raises BadCaptions for a direction without stored captions.
     """
+    _refuse_composed(direction)
     sides = _sides(direction)
     settings = settings_of(direction)
     if discovery.encoder.id != direction.encoder:
@@ -66,9 +68,17 @@ def _sides(direction: Direction) -> tuple[Captions, Captions]:
         known = {k: v for k, v in dict(counts.get(key) or {}).items() if k in Captions.__dataclass_fields__}
         made.append(Captions(concept, texts, **(known or {"drawn": len(texts)})))
     if not (made[0].texts and made[1].texts):
-        parents = ", ".join(parent["name"] for parent in direction.record.get("parents") or [])
-        why = f"it is a sum of {parents}: rebuild those and compose it again" if parents else (
-            "discover it again: mkdir-direction SOURCE TARGET"
-        )  # fmt: skip
-        raise BadCaptions(f"{direction.ref} holds no captions to be rebuilt from; {why}")
+        raise BadCaptions(
+            f"{direction.ref} holds no captions to be rebuilt from; discover it again: mkdir-direction SOURCE TARGET"
+        )
     return made[0], made[1]
+
+
+def _refuse_composed(direction: Direction) -> None:
+    """Raise BadCaptions for a sum, and for what is stronger or weaker than its captions make it."""
+    parents = direction.record.get("parents") or []
+    if parents and not direction.record.get("generation"):
+        raise BadCaptions(
+            f"{direction.ref} is composed, as {parents_text(parents)}: rebuild "
+            f"{' and '.join(parent['name'] for parent in parents)}, and compose it again"
+        )

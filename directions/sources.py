@@ -16,7 +16,10 @@ STDIN = "-"
 
 
 def read_captions(path: str) -> list[str]:
-    """The non-empty lines of a UTF-8 text file, or of standard input for `-`; raises BadCaptions."""
+    """The lines of a UTF-8 text file, or of standard input for `-`, up to the last that is not blank.
+
+    Blank ones between them are kept, so that line i stays line i. Raises BadCaptions.
+    """
     try:
         text = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
         lines = text.decode("utf-8-sig").splitlines()
@@ -26,11 +29,12 @@ def read_captions(path: str) -> list[str]:
         ) from fault
     except UnicodeDecodeError as fault:
         raise BadCaptions(f"{path} is not UTF-8 text (byte {fault.start}); save it as UTF-8") from fault
-    found = [line for line in lines if line.strip()]
-    if not found:
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
         where = "standard input" if path == STDIN else path
         raise BadCaptions(f"{where} holds no captions; expected one a line")
-    return found
+    return lines
 
 
 def from_texts(
@@ -40,8 +44,7 @@ def from_texts(
 
     Raises BadCaptions when none is usable.
     """
-    if isinstance(texts, str):
-        raise BadCaptions(f"captions for {concept!r} are one text; expected a list of captions, or a file")
+    _refuse_one_text(concept, texts)
     captions = Sieve(concept, fits, require=False).take(texts, count)
     if not captions.texts:
         raise BadCaptions(
@@ -49,6 +52,12 @@ def from_texts(
             f"({captions.empty} empty, {captions.too_long} too long for the text encoder)"
         )
     return captions
+
+
+def _refuse_one_text(concept: str, texts: Iterable[str]) -> None:
+    """A text is an iterable of strings, too: of its letters."""
+    if isinstance(texts, str):
+        raise BadCaptions(f"captions for {concept!r} are one text; expected a list of captions, or a file")
 
 
 def parallel(
@@ -61,6 +70,8 @@ def parallel(
 
     Raises BadCaptions when the sides differ in length or nothing is left.
     """
+    for concept, given in zip(concepts, texts, strict=True):
+        _refuse_one_text(concept, given)
     lines = [[clean(text) for text in side] for side in texts]
     if len(lines[0]) != len(lines[1]):
         raise BadCaptions(

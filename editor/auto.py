@@ -163,6 +163,8 @@ def _best(trials: Sequence[Trial]) -> Trial:
 def _reason(best: Trial, trials: Sequence[Trial], direction: Any) -> str:
     """What was chosen, from how many, and by which figures."""
     source, target = getattr(direction, "source", ""), getattr(direction, "target", "")
+    if best.strength < 0:
+        source, target = target, source
     nearer = (
         f"nearer to {target!r} than to {source!r}" if source and target else "nearer to the direction's end"
     )
@@ -174,5 +176,6 @@ def _reason(best: Trial, trials: Sequence[Trial], direction: Any) -> str:
         return f"{knobs}: the least change among the {counted} that are clearly {nearer} ({figures})"
     return (
         f"{knobs}: none of {len(trials)} trials is clearly {nearer} ({figures}; presence {THERE:g} expected); "
-        f"give a --strength above {best.strength:g}, or a --caption that says what the direction starts from"
+        f"give a --strength {'above' if best.strength >= 0 else 'below'} {best.strength:g}, or a --caption "
+        "that says what the direction starts from"
     )

@@ -202,17 +202,11 @@ def requested(options: dict[str, Any]) -> Request:
     }
     if given.get("images") and given.get("prompt"):
         raise click.UsageError("give pictures or --prompt, and not both")
-    if options["evaluate"] and options["sweep"]:
-        raise click.UsageError("--evaluate and --sweep exclude each other")
-    if options["attention"] and options["sweep"]:
-        raise click.UsageError("--show-attention and --sweep exclude each other")
     if (options["clip"] or options["dino"]) and not options["evaluate"]:
         raise click.UsageError("--clip and --dino say what --evaluate looks with: give that too")
     if options["cache_path"] and options["no_cache"]:
         raise click.UsageError("--cache and --no-cache exclude each other")
     if options["auto"]:
-        if options["sweep"]:
-            raise click.UsageError("--auto and --sweep exclude each other")
         given["auto"] = tuple(knob for knob, name in AUTO.items() if name not in given)
         if not given["auto"]:
             raise click.UsageError("--auto has nothing to choose: --strength and --guidance are both given")
@@ -220,15 +214,43 @@ def requested(options: dict[str, Any]) -> Request:
         from editor.sweep import parse_sweep
 
         given["sweep"] = parse_sweep(options["sweep"])
+        _refuse_swept(given)
     if "record" in given:
         from editor.replay import repeated
 
-        return repeated(given["record"], given)
+        request = repeated(given["record"], given)
+        _refuse_unheeded(request, given)
+        return request
     if not given.get("images") and not given.get("prompt"):
         raise click.UsageError("give pictures or --prompt, such as: edit-image photo.png -d cat2dog")
     if not given.get("expressions"):
         raise click.UsageError("give a direction, such as: edit-image photo.png -d cat2dog")
-    return Request().changed(given)
+    request = Request().changed(given)
+    _refuse_unheeded(request, given)
+    return request
+
+
+def _refuse_swept(given: dict[str, Any]) -> None:
+    """Raise UsageError for a setting that is given beside the sweep of it."""
+    from editor.sweep import KNOBS
+
+    for knob in given["sweep"]:
+        if (KNOBS[knob] or knob) in given:
+            raise click.UsageError(f"--{knob.replace('_', '-')} is swept: give it once")
+
+
+def _refuse_unheeded(request: Request, given: dict[str, Any]) -> None:
+    """Raise UsageError for an option that what is made has no use for."""
+    if request.sweep is not None:
+        for name in ("evaluate", "attention", "auto", "sheet"):
+            if given.get(name):
+                flag = "show-attention" if name == "attention" else name
+                raise click.UsageError(f"--{flag} and --sweep exclude each other")
+    if request.prompt is not None:
+        for name in ("caption", "caption_prefix"):
+            if name in given:
+                flag = name.replace("_", "-")
+                raise click.UsageError(f"what --prompt makes has that as its caption: leave --{flag} out")
 
 
 def check_directions(library: Library, expressions: tuple[str, ...]) -> None:
@@ -260,6 +282,12 @@ def _run(
     dtype = precision(request, tasks, writing, options["batch"])
     if dtype is not None:
         say(f"note: {HALF}")
+    elif request.recorded:
+        import torch
+
+        from editor.replay import recorded_dtype
+
+        dtype = getattr(torch, recorded_dtype(request.recorded.record), None)
     editor = Editor(request.models, device=request.device, dtype=dtype, cache=_cache(options))
     looks = _looks(request, options, editor)
     directions = [directed(library, expression, editor) for expression in request.expressions]
@@ -267,8 +295,9 @@ def _run(
         from editor.replay import check_direction_unchanged, differences
 
         if request.pinned:
-            check_direction_unchanged(directions[0], request.recorded)
-        say_notes(differences(request.recorded, editor.device.type))
+            say_notes(check_direction_unchanged(directions[0], request.recorded))
+        dtype_here = str(editor.models.unet.dtype).removeprefix("torch.")
+        say_notes(differences(request.recorded, editor.device.type, dtype_here))
     edits = len(tasks) * len(directions)
     steps = (edits + len(request.images)) * request.steps
     if request.auto:

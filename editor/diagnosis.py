@@ -26,8 +26,6 @@ EDGES_AWAY, EDGES = 0.6, 0.2
 #: held-out scenes of the embedded models 1% fell below 24.3 dB (median 31.4); of 31 photographs and drawings by
 #: others 25 lay below 24, and so did noise. Blurred pictures and a grey ramp pass: they are easy to encode.
 SMALL_WORLDS: Mapping[str, float] = {"embedded": 24.0}
-#: Verdicts of a direction's quality report that are findings.
-UNSTABLE = ("same", "unknown", "unstable")
 #: A synonym is in this share of the captions that do without the concept, and so many times rarer in the target's.
 _COMMON, _RARER = 0.1, 10
 
@@ -138,15 +136,16 @@ def synonyms(concept: str, captions: Sequence[str], other: Sequence[str]) -> lis
 
 def direction_unstable(direction: Any) -> Finding | None:
     """`direction-unstable`: the quality report in the direction's record says so; with the report's remedy."""
-    quality = (getattr(direction, "record", None) or {}).get("quality") or {}
-    if quality.get("stability") not in UNSTABLE:
+    doubts = getattr(direction, "doubts", ())
+    if not doubts:
         return None
-    again = f"mkdir-direction {quote(direction.source)} {quote(direction.target)}"
+    quality = doubts[0]
+    again = f"mkdir-direction {quote(quality['source'])} {quote(quality['target'])}"
     verdict, _, remedy = str(quality.get("verdict", quality["stability"])).partition(": ")
     figures = ", ".join(f"{key} {quality[key]:.2f}" for key in ("agreement", "accuracy") if quality.get(key))
     return Finding(
         "direction-unstable",
-        f"the direction {direction.name} is not to be trusted: {verdict}"
+        f"the direction {quality['name']} is not to be trusted: {verdict}"
         + (f" ({figures} of 1)" if figures else ""),
         f"{remedy or 'add captions'}; make it again: {again}",
     )
@@ -174,6 +173,7 @@ def edit_weak(edit: Edit) -> Finding | None:
     if found <= WEAK:
         return None
     distance = 255 / 10 ** (found / 20)
+    strength = edit.record.get("strength", 1.0)
     settings = edit.record.get("settings", {})
     held = [
         f"--{flag} below {settings[name]:g}"
@@ -184,7 +184,7 @@ def edit_weak(edit: Edit) -> Finding | None:
         "edit-weak",
         f"hardly anything changed: the edit is {distance:.1f} of 255 grey levels from the reconstruction "
         f"(root mean square; {found:.1f} dB, at most {WEAK:g} expected)",
-        f"raise --strength above {edit.record.get('strength', 1.0):g}"
+        f"{'raise --strength above' if strength >= 0 else 'lower --strength below'} {strength:g}"
         + (f", or lower {' or '.join(held)}" if held else ""),
     )
 
@@ -199,7 +199,8 @@ def structure_lost(edit: Edit, inversion: Inversion, direction: Any) -> Finding 
         return None
     from editor.wordmaps import away_from
 
-    forward = edit.record.get("strength", 1.0) >= 0
+    strength = edit.record.get("strength", 1.0)
+    forward = strength >= 0
     concept = getattr(direction, "source" if forward else "target", "")
     where = away_from(inversion, edit, concept) if concept else None
     limit, place = (EDGES, "") if where is None else (EDGES_AWAY, f" away from the {concept}")
@@ -211,8 +212,9 @@ def structure_lost(edit: Edit, inversion: Inversion, direction: Any) -> Finding 
         "structure-lost",
         f"the picture's structure is lost: its edges{place} agree to {found:.2f} with the reconstruction's, "
         f"{limit:g} of 1 expected",
-        f"raise --guidance above {settings.get('cross_attention_guidance', 0):g}, lower --strength below "
-        f"{edit.record.get('strength', 1.0):g}, or hold the background with --keep-background",
+        f"raise --guidance above {settings.get('cross_attention_guidance', 0):g}, "
+        f"{'lower --strength below' if forward else 'raise --strength above'} {strength:g}, or hold the background "
+        "with --keep-background",
     )
 
 

@@ -85,7 +85,10 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
     for source in sources:
         files = []
         for expression in request.expressions:
-            stem = request.stem or f"{Path(source).stem if source else 'prompt'}-{slug(expression)}"
+            called = (
+                request.recorded.record["expression"] if request.pinned and request.recorded else expression
+            )
+            stem = request.stem or f"{Path(source).stem if source else 'prompt'}-{slug(called)}"
             path = output if to_file and output else (output or Path()) / f"{stem}.png"
             for number in range(2, 1000):
                 if path not in taken:

@@ -31,17 +31,20 @@ def presence(edits: Sequence[Edit], levels: int = LEVELS) -> list[float]:
     """For edits of one inversion along one direction, how far each has come towards the direction's target.
 
     -1 is the picture itself, 0 as near to the target as to the source, 1 as near to the target as the picture
-    was to the source. Source is the caption, target the caption moved wholly along the direction (strength 1),
-    at the concept's own token where that can be. Nearness is the mean square error of the noise that the UNet
-    finds under each, over `levels` noise levels with the same noise for all. Costs `levels` evaluations of
-    the UNet with two rows for each edit and for the picture. Raises PresenceUnknown where the picture is no
-    nearer to its caption than to the target, EditorError for edits that do not know what they are of.
+    was to the source. Source is the caption, target the caption moved wholly along the direction (strength 1;
+    of edits with negative strengths, which go back, -1), at the concept's own token where that can be. Nearness
+    is the mean square error of the noise that the UNet finds under each, over `levels` noise levels with the
+    same noise for all. Costs `levels` evaluations of the UNet with two rows for each edit and for the picture.
+    Raises PresenceUnknown where the picture is no nearer to its caption than to the target, EditorError for
+    edits that do not know what they are of.
     """
     first = edits[0]
     if first.inversion is None or first.direction is None:
         raise EditorError("these edits do not know what they are of; make them with Inversion.edit")
     inversion, models = first.inversion, first.inversion._editor().models
     offset, _ = place(models, first.direction, inversion.caption, inversion.embeds[0], "anchored")
+    if first.record["strength"] < 0:
+        offset = -offset
     latents = torch.cat([latents_of(inversion, first), *(edit.latents for edit in edits)]).to(models.device)
     embeds = torch.cat([inversion.embeds, inversion.embeds + offset]).to(models.device)
     closer = _closer(models, latents, embeds, levels, first.record["settings"]["max_rows"])

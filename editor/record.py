@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from editor.errors import EditorError, PictureError
@@ -70,9 +72,20 @@ def _is_utf8(text: str) -> bool:
 def picture_format(path: Path) -> str:
     """What the file's ending stands for, such as "PNG"; EditorError where it is no picture format."""
     image_format = Image.registered_extensions().get(path.suffix.lower())
-    if image_format is None:
-        raise EditorError(f"{path}: {path.suffix or 'no ending'} is not a picture format; use .png")
+    if image_format is None or not _can_write(image_format):
+        what = "is not a picture format" if image_format is None else "cannot be written"
+        raise EditorError(f"{path}: {path.suffix or 'no ending'} {what}; use .png")
     return image_format
+
+
+@cache
+def _can_write(image_format: str) -> bool:
+    """Whether pictures in colour can be written so: some formats can only be read, some hold no colours."""
+    try:
+        Image.new("RGB", (8, 8)).save(io.BytesIO(), image_format)
+    except Exception:  # each plugin has its own way to refuse
+        return False
+    return True
 
 
 def check_free(path: Path, force: bool) -> None:
@@ -150,7 +163,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     beside = path.with_suffix(".json")
     try:
-        text = path.read_text(encoding="utf-8") if path == beside else _embedded(path)
+        text = path.read_text(encoding="utf-8") if path == beside else _embedded(path, beside)
         if text is None and beside.is_file():
             text = beside.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -168,8 +181,13 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def _embedded(path: Path) -> str | None:
-    """The text of the PNG's record, None where it has none."""
-    with Image.open(path) as image:
-        image.load()  # the text may come after the pixels
-        return getattr(image, "text", {}).get(RECORD_KEY)
+def _embedded(path: Path, beside: Path) -> str | None:
+    """The text of the PNG's record; None where it has none, or where `path` is no picture and one lies beside it."""
+    try:
+        with Image.open(path) as image:
+            image.load()  # the text may come after the pixels
+            return getattr(image, "text", {}).get(RECORD_KEY)
+    except UnidentifiedImageError:
+        if beside.is_file():
+            return None
+        raise

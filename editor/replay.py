@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,8 @@ def _swept(request: Request, given: Mapping[str, Any]) -> Request:
     knobs = given.get("sweep") or {k: v for k, v in recorded.items() if (KNOBS[k] or k) not in given}
     swept = {KNOBS[knob] for knob in (*recorded, *knobs)}
     settings = {k: v for k, v in request.settings.items() if k not in swept}
-    return replace(request, sweep=knobs or None, settings=settings)
+    strength = Request.strength if "strength" in recorded else request.strength
+    return replace(request, sweep=knobs or None, settings=settings, strength=strength)
 
 
 def _elsewhere(request: Request, picture: Mapping[str, str] | None, given: Mapping[str, Any]) -> Request:
@@ -149,11 +151,19 @@ def _unchanged(facts: Mapping[str, str], what: str, file: str) -> str:
     )
 
 
-def check_direction_unchanged(direction: Direction, recorded: Recorded) -> None:
-    """Raise EditorError, naming what changed, where a direction is not the one in the record."""
+def check_direction_unchanged(direction: Direction, recorded: Recorded) -> list[str]:
+    """Raise EditorError, naming what changed, where a direction is not the one in the record.
+
+    Else why the picture may come out slightly different: a sum that was made in Python may have been rounded
+    on the way where this one is not.
+    """
     facts, kept = direction_facts(direction), recorded.record["direction"]
     if facts["tensor_sha256"] == kept["tensor_sha256"]:
-        return
+        return []
+    if len(direction.parents) > 1 and _same_terms(direction.parents, kept["parents"]):
+        return [
+            f"{recorded.file} was made with the same sum, rounded otherwise: the picture may differ slightly"
+        ]
     before = [parent.get("sha256") for parent in kept["parents"]]
     changed = [
         f"{parent['name']}@{parent['version']}"
@@ -164,6 +174,16 @@ def check_direction_unchanged(direction: Direction, recorded: Recorded) -> None:
         f"{' and '.join(changed) or kept['resolved']} is not the direction that {recorded.file} was made with: "
         f"the tensor's sha256 is {facts['tensor_sha256'][:12]}…, the record says "
         f"{kept['tensor_sha256'][:12]}…; restore it, or give another with -d"
+    )
+
+
+def _same_terms(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two sums are of the same versions, whose tensors are known by their digests, with the same weights."""
+    return len(ours) == len(theirs) and all(
+        one.get("sha256") is not None
+        and one["sha256"] == other.get("sha256")
+        and math.isclose(one["weight"], other["weight"], rel_tol=1e-9)
+        for one, other in zip(ours, theirs, strict=True)
     )
 
 
@@ -184,18 +204,23 @@ OWN = ("seconds", "created", "expression", "evaluation", "auto")
 
 def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record without what every run has of its own, what was only measured, and how settings were chosen."""
-    kept = {k: v for k, v in record.items() if k not in OWN}
+    kept = {"dtype": recorded_dtype(record), **{k: v for k, v in record.items() if k not in OWN}}
     for key, own in (("inversion", ("seconds", "cached")), ("input", ("given",)), ("mask", ("given",))):
         if isinstance(kept.get(key), dict):
             kept[key] = {k: v for k, v in kept[key].items() if k not in own}
     return kept
 
 
-def differences(recorded: Recorded, device: str) -> list[str]:
+def recorded_dtype(record: Mapping[str, Any]) -> str:
+    """The type of UNet and VAE, such as "float32", which records did not name when it was always that."""
+    return str(record.get("dtype", "float32"))
+
+
+def differences(recorded: Recorded, device: str, dtype: str) -> list[str]:
     """Why the picture may come out slightly different, one line each."""
     record = recorded.record
-    here = versions() | {"device": device}
-    before = {**record.get("versions", {}), "device": record["device"]}
+    here = versions() | {"device": device, "dtype": dtype}
+    before = {**record.get("versions", {}), "device": record["device"], "dtype": recorded_dtype(record)}
     changed = [name for name in here if before.get(name) != here[name]]
     notes = []
     if changed:

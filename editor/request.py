@@ -77,8 +77,12 @@ class Request:
         A preset replaces all settings of edit and inversion, and the options given beside it win over its own.
         """
         if given.get("preset"):
+            from editor.sweep import KNOBS
+
             bare = replace(self, settings={}, regulariser={})
-            return bare._changed({**preset_options(given["preset"]), **given})
+            swept = {KNOBS[knob] for knob in given.get("sweep") or self.sweep or ()}
+            bundle = {k: v for k, v in preset_options(given["preset"]).items() if k not in swept}
+            return bare._changed({**bundle, **given})
         return self._changed(given)
 
     def _changed(self, given: Mapping[str, Any]) -> Request:

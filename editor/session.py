@@ -38,7 +38,7 @@ from editor.record import picture_origin, versions
 from editor.regularize import Regulariser
 from editor.request import REGULARISER, Request, check_strength
 from editor.schedule import Schedule
-from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
+from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.spaces import described
 from editor.steps import Conditioning, OnStep
 from library.records import now, tool_version
@@ -94,6 +94,7 @@ class Editor:
         return {
             "models_folder": str(Path(name).absolute()) if local else None,
             "device": self.device.type,
+            "dtype": str(self.models.unet.dtype).removeprefix("torch."),
             "tool": tool_version(),
             "versions": versions(),
         }
@@ -114,7 +115,7 @@ class Editor:
         if self.models.scheduler_config.get("prediction_type") == "v_prediction":
             defaults.setdefault("guidance_limit", VELOCITY_GUIDANCE_LIMIT)
         chosen = {} if preset is None else preset_settings(preset)
-        return EditSettings(**{**defaults, **chosen, **changes})
+        return EditSettings(**{**defaults, **chosen, **{k: plain(v) for k, v in changes.items()}})
 
     def regulariser(self, preset: str | None = None, **changes: Any) -> Regulariser:
         """The model set's own regularisation of inversions, a preset's over it, the given changes over both."""
@@ -213,8 +214,7 @@ class Editor:
         """
         if isinstance(images, (str, PathLike, Image.Image)):
             raise EditorError("invert_all takes a list of pictures; for a single one there is invert")
-        if steps is None:
-            steps = DEFAULT_STEPS if preset is None else preset_options(preset)["steps"]
+        steps = _steps(steps, preset)
         settings = regulariser or self.regulariser(preset)
         shorter = self._shorter(size)
         pictures = [one_picture(image) for image in images]
@@ -224,7 +224,7 @@ class Editor:
         if shorter is not None:
             pictures = [fit(picture, shorter) for picture in pictures]
         captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
-        seeds = [0] * len(pictures) if seeds is None else list(seeds)
+        seeds = [0] * len(pictures) if seeds is None else [plain(seed) for seed in seeds]
         if not len(pictures) == len(captions) == len(seeds):
             raise EditorError(
                 f"{len(pictures)} pictures, {len(captions)} captions and {len(seeds)} seeds; "
@@ -349,11 +349,11 @@ class Editor:
         factor = self.models.factor
         shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
         return Inversion(
-            noise=draw_noise(shape, seeded(seed), "cpu"),
+            noise=draw_noise(shape, seeded(plain(seed)), "cpu"),
             caption=prompt,
             embeds=self.encode([prompt]).cpu(),
             steps=steps,
-            seed=seed,
+            seed=plain(seed),
             size=(width, height),
             negative_prompt=negative_prompt,
             models=self.models.name,
@@ -366,13 +366,17 @@ class Editor:
         direction: Any,
         strength: float = 1.0,
         *,
-        steps: int = 50,
+        steps: int | None = None,
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
         negative_prompt: str = "",
         **settings: Any,
     ) -> Edit:
-        """A synthetic picture of the prompt, and its edit; the picture is the edit's `reconstruction`."""
+        """A synthetic picture of the prompt, and its edit; the picture is the edit's `reconstruction`.
+
+        `steps` None: those of the `preset` in `settings`, else 50.
+        """
+        steps = _steps(steps, settings.get("preset"))
         start = self.imagine(prompt, steps, seed, size=size, negative_prompt=negative_prompt)
         return self.edit(start, direction, strength, **settings)
 
@@ -417,6 +421,8 @@ class Editor:
         must have the same number of steps and the same size. `preset` names settings of `editor.presets`,
         over which those given win; steps and regulariser are the inversions' (`invert(…, preset=…)`).
         """
+        owned = {id(inversion): self._owned(inversion) for inversion, _, _ in jobs}
+        jobs = [(owned[id(inversion)], along, plain(strength)) for inversion, along, strength in jobs]
         inversions = [job[0] for job in jobs]
         check_alike(inversions)
         for _, _, strength in jobs:
@@ -430,9 +436,10 @@ class Editor:
                 f"again with steps={settings['steps']}"
             )
         asked = self.settings(preset, **{**settings, "steps": steps})
+        possible = asked
         if all(inversion.latents is None for inversion in inversions):
-            asked = replace(asked, source_correction=False)  # what was made from noise is its own original
-        each = [settled(asked, self.models, along, inversion) for inversion, along, _ in jobs]
+            possible = replace(asked, source_correction=False)  # what was made from noise is its own original
+        each = [settled(possible, self.models, along, inversion) for inversion, along, _ in jobs]
         edits: dict[int, Edit] = {}
         for alike in dict.fromkeys(each):
             places = [k for k, chosen in enumerate(each) if chosen == alike]
@@ -441,6 +448,15 @@ class Editor:
         about = {"preset": preset, "settings": asdict(asked), "created": now(), **self._facts}
         about["mask"] = None if mask is None else picture_origin(mask)
         return [replace(edits[k], record={**edits[k].record, **about}) for k in range(len(jobs))]
+
+    def _owned(self, inversion: Inversion) -> Inversion:
+        """The inversion with this editor where it has none; EditorError for one of other models."""
+        if inversion.models != self.models.name:
+            raise EditorError(
+                f"the picture was inverted with the models {inversion.models}, the editor has "
+                f"{self.models.name}; invert the picture again with this editor"
+            )
+        return inversion if inversion.editor is not None else replace(inversion, editor=self)
 
     def _edit_alike(
         self,
@@ -550,3 +566,10 @@ class Editor:
             )
             for k, (row, (inversion, direction, strength)) in enumerate(zip(sources, jobs, strict=True))
         ]
+
+
+def _steps(steps: int | None, preset: str | None) -> int:
+    """The steps of an inversion: those given, else the preset's, else 50."""
+    if steps is not None:
+        return int(plain(steps))
+    return DEFAULT_STEPS if preset is None else int(preset_options(preset)["steps"])

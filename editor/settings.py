@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 #: `guidance_limit` for models that predict the velocity (Stable Diffusion 2.x).
 VELOCITY_GUIDANCE_LIMIT = 0.1
@@ -84,3 +84,9 @@ class EditSettings:
     def blend(self, i: int) -> float:
         """How much of the edited prompt step i sees, in (0, 1]."""
         return min(1.0, (i + 1) / (self.interpolation * self.steps)) if self.interpolation else 1.0
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's or torch's as Python's own, which a record can hold; anything else as it is."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value

@@ -163,10 +163,11 @@ def _select(
     column = "measured_success" if query.sort == "success" else f"e.{query.sort}"
     order = f"{column} {'DESC' if down else 'ASC'}{' NULLS LAST' if query.sort in FIGURES else ''}"
     order += ", e.name, e.encoder, e.version DESC"
-    if query.sort == "name":
+    as_found = bool(match) and query.sort == "name" and not query.reverse
+    if as_found:
+        order = "w.rowid"  # much the same order, and no sorting of thousands of matches for one page
+    elif query.sort == "name":
         order = f"e.name {'DESC' if down else 'ASC'}, e.encoder, e.version DESC"
-        if match and not query.reverse:
-            order = "w.rowid"  # much the same order, and no sorting of thousands of matches for one page
     entries: list[Entry] = []
     measured = joins(connection, len(layers))
     for number, layer in enumerate(layers):
@@ -180,7 +181,7 @@ def _select(
             f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?"
         )
         entries += [_entry(row, layer) for row in connection.execute(statement, (*values, limit))]
-    if len(layers) > 1:
+    if len(layers) > 1 and not as_found:  # else each layer was cut in another order than this
         entries.sort(key=lambda e: (e.name, e.encoder, -e.version))
         if query.sort in FIGURES:
             figure = attrgetter(query.sort)

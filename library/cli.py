@@ -8,6 +8,7 @@ from keyword import iskeyword
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from library.commands import browse
 from library.commands.common import form_of
@@ -82,3 +83,15 @@ def main(context: click.Context, library_path: str | None, as_json: bool, form: 
     context.obj = library_path
     if context.invoked_subcommand is None:
         browse.catalog_command(library_path, form=form_of(form, as_json), **options)
+    else:
+        _refuse_before(context, context.invoked_subcommand)
+
+
+def _refuse_before(context: click.Context, command: str) -> None:
+    """Raise UsageError for an option of the listing that stands before a command, which would not see it."""
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name not in ("library_path", "debug"):
+            raise click.UsageError(
+                f"{option.opts[0]} stands before {command}: give it behind, if {command} takes it"
+            )

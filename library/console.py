@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import sys
@@ -80,6 +81,9 @@ def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is no reason to fail
+                    stream.reconfigure(errors="backslashreplace")
             try:
                 return function(*args, **kwargs)
             except kinds as fault:

@@ -15,6 +15,11 @@ from library.expressions import parents_text
 __all__ = ["Anchored", "Direction"]
 
 Tensor = NDArray[np.float32]
+#: What `generation` says of both sides, the source's first.
+SIDED = ("written_by", "digests")
+#: Verdicts of a quality report that whoever uses the direction should know of, and what of the report says why.
+UNSTABLE = ("same", "unknown", "unstable")
+DOUBTED = ("stability", "verdict", "agreement", "accuracy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +113,18 @@ class Direction:
         own = {"name": self.name, "version": self.version, "encoder": self.encoder, "weight": 1.0}
         return [own | {"sha256": self.record["sha256"]} if "sha256" in self.record else own]
 
+    @property
+    def doubts(self) -> list[dict[str, Any]]:
+        """The figures and verdict of this direction's quality report, or of its parts', where it is unstable.
+
+        Each with `name`, `source` and `target`; none where all is well or nothing is known.
+        """
+        quality = self.record.get("quality") or {}
+        if quality.get("stability") not in UNSTABLE:
+            return [dict(doubt) for doubt in self.record.get("doubts", ())]
+        figures = {key: quality[key] for key in DOUBTED if key in quality}
+        return [{"name": self.name, "source": self.source, "target": self.target, **figures}]
+
     def cosine(self, other: Direction) -> float:
         """Cosine of the angle to `other`, 0.0 if either is zero; raises EncoderMismatch."""
         self._require_same_space(other)
@@ -127,6 +144,14 @@ class Direction:
             record["captions"] = {"source": captions.get("target", []), "target": captions.get("source", [])}
         elif captions:
             record["captions"] = captions
+        generation = self.record.get("generation")
+        if generation and whole:  # how to make it again; a part of it cannot be
+            record["generation"] = {
+                key: list(reversed(value)) if flipped and key in SIDED else value
+                for key, value in generation.items()
+            }
+        if doubts := self.doubts:
+            record["doubts"] = doubts
         parents = [parent | {"weight": factor * parent["weight"]} for parent in self.parents]
         embeddings = (self.source_embedding, self.target_embedding) if whole else (None, None)
         return Direction(
@@ -168,6 +193,8 @@ class Direction:
         notes = list(dict.fromkeys(self.notes + other.notes))
         if notes:
             record["notes"] = notes
+        if doubts := self.doubts + [doubt for doubt in other.doubts if doubt not in self.doubts]:
+            record["doubts"] = doubts
         total = self.tensor.astype(np.float64) + other.tensor.astype(np.float64)
         return Direction(
             name=parents_text(parents),

@@ -124,11 +124,11 @@ def export_file(library: Library, expression: str, path: Path, encoder: str | No
         content = library.find(direction.ref, direction.encoder).path.read_bytes()
     else:
         from library.names import slug
-        from library.records import for_saving
+        from library.records import for_saving, tensors_of
 
         unsaved = direction.renamed(slug(direction.name))
         unsaved = replace(unsaved, record={**direction.record, "parents": direction.parents})
-        tensors = {"direction": direction.tensor}
+        tensors = tensors_of(unsaved)
         content, _ = encode(tensors, for_saving(unsaved, digest(tensors)) | {"version": 1})
     with storage_errors("write", path):
         replace_file(path, content)

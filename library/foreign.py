@@ -65,6 +65,11 @@ def read_single(path: Path, name: str | None, encoder: str | None, concepts: tup
                 raise BadFile(
                     f"{path} was made for encoder {saved.encoder}, not {encoder}: leave --encoder out"
                 )
+            if any(concepts) and concepts != (saved.source, saved.target):
+                raise BadFile(
+                    f"{path} says that it leads from {saved.source!r} to {saved.target!r}: leave --source and "
+                    "--target out"
+                )
             return saved.renamed(name or saved.name)
     if not name or not encoder:
         raise BadFile(f"{path} says neither its name nor its encoder: add --name NAME and --encoder ID")

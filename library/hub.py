@@ -104,8 +104,9 @@ def pull(
     with _hub_errors(repo, "pull from"):
         commit, remote = _listing(api, repo, revision)
     wanted = [path for path in sorted(remote) if not names or _asked_for(path, names)]
-    if not wanted:
-        raise HubError(f"{repo} at {commit[:12]} holds no direction {', '.join(names)}".rstrip())
+    missing = [name for name in names if not any(_asked_for(path, [name]) for path in wanted)]
+    if missing or not wanted:
+        raise HubError(f"{repo} at {commit[:12]} holds no direction {', '.join(missing)}".rstrip())
     if len(wanted) > MOST_ENTRIES:
         raise HubError(
             f"{repo} holds {len(wanted)} versions; at most {MOST_ENTRIES} are pulled at once: name some"

@@ -16,7 +16,7 @@ from library.errors import DamagedFile, StorageError
 from library.fileformat import canonical_json
 from library.publish import TEMPORARY_PREFIX, make_folder, replace_file, storage_errors
 
-__all__ = ["Layer", "VersionPath"]
+__all__ = ["Layer", "VersionPath", "listdir"]
 
 VERSION_FILE = re.compile(r"v(\d{4}|[1-9]\d{4,8})\.safetensors", re.ASCII)
 EVALUATION_FILE = re.compile(r"v(\d{4}|[1-9]\d{4,8})\.evaluation\.json", re.ASCII)
@@ -80,7 +80,7 @@ class Layer:
 
     def highest(self, name: str, encoder: str) -> int:
         """The highest number ever used, removed versions included; 0 if none."""
-        entries = _listdir(self.leaf(name, encoder))
+        entries = listdir(self.leaf(name, encoder))
         matches = (VERSION_FILE.fullmatch(entry) or RETIRED_FILE.fullmatch(entry) for entry in entries)
         return max((int(match.group(1)) for match in matches if match), default=0)
 
@@ -94,11 +94,16 @@ class Layer:
     def temporaries(self) -> list[Path]:
         """What writers that died left behind, and what living ones are writing now."""
         return [
-            Path(folder, file)
-            for folder, _, files in os.walk(self.folder)
-            for file in files
-            if file.startswith(TEMPORARY_PREFIX) or file.endswith(".guard")
+            folder / file
+            for folder in self.folders()
+            for file in listdir(folder)
+            if (file.startswith(TEMPORARY_PREFIX) or file.endswith(".guard")) and (folder / file).is_file()
         ]
+
+    def folders(self) -> list[Path]:
+        """The folders that are the library's, the innermost first; what begins with `.` is somebody else's."""
+        names = [self.folder / name for name in self.names()]
+        return [*(name / leaf for name in names for leaf in _folders(name)), *names, self.folder]
 
     def aliases(self, name: str, encoder: str) -> dict[str, int]:
         """`{"blessed": 1}`; raises DamagedFile."""
@@ -173,7 +178,8 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _listdir(folder: Path) -> list[str]:
+def listdir(folder: Path) -> list[str]:
+    """The names in a folder, none where there is none; raises StorageError."""
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -193,7 +199,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:
-    matches = (pattern.fullmatch(entry) for entry in _listdir(folder))
+    matches = (pattern.fullmatch(entry) for entry in listdir(folder))
     return [number for match in matches if match and (number := int(match.group(1)))]
 
 

@@ -17,7 +17,7 @@ from library.layer import VersionPath
 if TYPE_CHECKING:
     from library.direction import Direction
 
-__all__ = ["check_place", "for_saving", "now", "to_direction"]
+__all__ = ["check_place", "for_saving", "now", "tensors_of", "to_direction"]
 
 OWN_KEYS = (
     "notes",
@@ -99,6 +99,17 @@ def for_saving(direction: Direction, digest: str) -> dict[str, Any]:
     except (TypeError, ValueError) as fault:
         raise BadTensor(f"the record of {direction.name} cannot be written as JSON: {fault}") from fault
     return full
+
+
+def tensors_of(direction: Direction) -> dict[str, Any]:
+    """What a version file holds beside the record: name → [tokens, dim] float32; `to_direction` reads it back."""
+    tensors = {"direction": direction.tensor}
+    if direction.source_embedding is not None and direction.target_embedding is not None:
+        tensors |= {"source": direction.source_embedding, "target": direction.target_embedding}
+    for k, part in enumerate(direction.anchored):
+        tensors[ANCHORED.format(k, "source")] = part.source_mean
+        tensors[ANCHORED.format(k, "target")] = part.target_mean
+    return tensors
 
 
 def check_tag(tag: str) -> str:

@@ -16,7 +16,7 @@ from library.errors import (
     StorageError,
     UnknownDirection,
 )
-from library.fileformat import ANCHORED, Header, decode, digest, encode, read_header
+from library.fileformat import Header, decode, digest, encode, read_header
 from library.layer import Layer, VersionPath
 from library.lookup import Lookup
 from library.names import check_encoder, check_name
@@ -89,12 +89,7 @@ class Library:
                 f"{direction.name!r} is composed and has no name of its own: .renamed('mix') gives it one"
             )
         name, encoder = check_name(direction.name), check_encoder(direction.encoder)
-        tensors = {"direction": direction.tensor}
-        if direction.source_embedding is not None and direction.target_embedding is not None:
-            tensors |= {"source": direction.source_embedding, "target": direction.target_embedding}
-        for k, part in enumerate(direction.anchored):
-            tensors[ANCHORED.format(k, "source")] = part.source_mean
-            tensors[ANCHORED.format(k, "target")] = part.target_mean
+        tensors = records.tensors_of(direction)
         record = records.for_saving(direction, digest(tensors))
         saved: dict[str, Any] = {}
 

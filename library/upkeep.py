@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from library.evaluation import evaluation_files
 from library.labels import own_layer
-from library.layer import VersionPath
+from library.layer import VersionPath, listdir
 from library.names import parse_reference
 from library.publish import storage_errors, sync_folder
 
@@ -54,14 +53,14 @@ class Removal:
 
 
 def plan_removal(library: Library, references: Sequence[str], encoder: str | None = None) -> Removal:
-    """What removing `references` would do: `NAME@3` is one version, `NAME` all of them.
+    """What removing `references` would do: `NAME@3` and `NAME@latest` are one version, `NAME` all of them.
 
     Raises UnknownDirection, and StorageError for a version in a read-only library.
     """
     versions: dict[Path, VersionPath] = {}
     for text in references:
         reference = parse_reference(text)
-        if reference.version is None and reference.alias is None:
+        if "@" not in text:
             found = library.versions(reference.name, encoder)
             own = [v for v in found if v.path.is_relative_to(library.path)]
             found = own or found
@@ -112,11 +111,10 @@ def plan_sweep(library: Library, older_than: float = ABANDONED) -> Sweep:
                 freed += status.st_size
     gone = set(files)
     folders: list[Path] = []
-    for folder, inside, names in os.walk(library.path, topdown=False):
-        path = Path(folder)
-        left = [n for n in names if path / n not in gone] + [n for n in inside if path / n not in folders]
-        if not left and path != library.path:
-            folders.append(path)
+    for folder in library.layers[0].folders():
+        if folder != library.path and all(folder / entry in gone for entry in listdir(folder)):
+            folders.append(folder)
+            gone.add(folder)
     return Sweep(files, folders, freed)
 
 

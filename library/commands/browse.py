@@ -139,11 +139,12 @@ def show(
     details = _details(library, direction)
     measured = _measured(library, direction)
     if as_json:
+        sheet = str(measured.sheet) if measured and measured.sheet else None
         emit_json(
             {
                 **direction.record,
                 **{k: details[k] for k in ("tags", "aliases", "file", "norm", "shape")},
-                "evaluation": {**measured.record, "sheet": str(measured.sheet)} if measured else None,
+                "evaluation": {**measured.record, "sheet": sheet} if measured else None,
             }
         )
     else:

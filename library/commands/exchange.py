@@ -45,9 +45,10 @@ def import_(
 
     results: list[tuple[Direction, bool]]
     if files[0].suffix == ".zip" and len(files) == 1:
-        if name or encoder:
+        if name or encoder or source or target:
             raise click.UsageError(
-                "a bundle brings its own names and encoders: leave --name and --encoder out"
+                "a bundle brings its own names, encoders and concepts: leave --name, --encoder, --source and "
+                "--target out"
             )
         results = import_bundle(library, files[0])
     elif len(files) == 1:

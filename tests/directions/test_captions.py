@@ -121,8 +121,8 @@ def test_parallel_captions_drop_a_pair_with_an_unusable_half() -> None:
 
 def test_caption_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "cats.txt"
-    file.write_bytes("\ufeffa cat\r\n\r\nein Kätzchen\n".encode())
-    assert read_captions(str(file)) == ["a cat", "ein Kätzchen"]
+    file.write_bytes("\ufeffa cat\r\n\r\nein Kätzchen\n \n\n".encode())
+    assert read_captions(str(file)) == ["a cat", "", "ein Kätzchen"]  # line 3 stays line 3
     with pytest.raises(BadCaptions, match="no such file"):
         read_captions(str(tmp_path / "none.txt"))
     file.write_bytes(b"\xff\xfe")

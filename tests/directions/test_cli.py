@@ -219,3 +219,32 @@ def test_a_library_that_cannot_be_written_is_refused_before_anything_is_computed
     (tmp_path / "file").write_text("")
     done = run("cat", "dog", *TINY, "--library", str(tmp_path / "file" / "library"))
     assert done.exit_code == 1 and "name another folder" in done.stderr
+
+
+def test_line_i_of_both_files_is_a_pair_whatever_is_blank(tmp_path: Path) -> None:
+    places = ("on the grass", "in snow", "in the street", "by the sea")
+    for animal, blank in (("cat", 0), ("dog", 3)):
+        lines = [f"a {animal} {place}" for place in places]
+        lines[blank] = ""
+        (tmp_path / f"{animal}.txt").write_text("\n".join(lines) + "\n")
+    files = [
+        f"--{side}-captions={tmp_path / name}.txt" for side, name in (("source", "cat"), ("target", "dog"))
+    ]
+    short = run("cat", "dog", "--models", str(GOLDEN), "--paired", *files)
+    assert short.exit_code == 1 and "'cat' has 4 and 'dog' 3" in short.stderr
+    (tmp_path / "dog.txt").write_text("\n".join(["a dog x", "", *(f"a dog {place}" for place in places[2:])]))
+    done = run("cat", "dog", "--models", str(GOLDEN), "--paired", *files, "--json")
+    captions = json.loads(done.stdout)["captions"]
+    assert captions == {side: [f"a {animal} {place}" for place in places[2:]]
+                        for side, animal in (("source", "cat"), ("target", "dog"))}  # fmt: skip
+
+
+def test_the_command_embeds_as_many_captions_at_once_as_suit_the_encoder() -> None:
+    from directions.models import load_encoder
+    from zoo.registry import resolve
+
+    record = json.loads(run("cat", "dog", *TINY, "--json").stdout)
+    fitting = load_encoder(resolve(str(GOLDEN)), device="cpu").batch_size
+    assert record["generation"]["batch_size"] == fitting
+    record = json.loads(run("cat", "dog", *TINY, "--json", "--batch-size", "3").stdout)
+    assert record["generation"]["batch_size"] == 3

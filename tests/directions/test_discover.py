@@ -158,3 +158,44 @@ def test_a_rebuild_needs_captions(tmp_path: Path) -> None:
     bare = type(bare)(name="bare", tensor=bare.tensor, encoder=bare.encoder, record={})
     with pytest.raises(BadCaptions, match="bare holds no captions to be rebuilt from; discover it again"):
         rebuild(bare, Discovery(str(GOLDEN)))
+
+
+def test_a_rebuild_of_the_opposite_keeps_how_it_was_made_and_of_a_part_is_refused(tmp_path: Path) -> None:
+    library = Library(tmp_path, search_path=())
+    made = library.save(given(paired=True))
+    work = Discovery(str(GOLDEN), cache=Cache(None))
+    again = rebuild(library.load("dog2cat"), work)
+    np.testing.assert_allclose(again.tensor, -made.tensor, atol=1e-6)
+    assert again.record["generation"]["paired"] is True and again.name == "dog2cat"
+    strong = library.save((2 * made).renamed("strong"))
+    for composed in (strong, -strong, 2 * made):
+        with pytest.raises(BadCaptions, match=r"is composed, as .*: rebuild \w+, and compose it again"):
+            rebuild(composed, work)
+    copy = library.save(library.load("cat2dog").renamed("copy"))
+    assert rebuild(copy, work).tensor.tobytes() == made.tensor.tobytes()
+
+
+def test_one_file_of_pairs_is_looked_through_until_there_are_enough() -> None:
+    texts = ["no animal here", "a house", *(f"a cat number {n}" for n in range(6))]
+    direction = discover("cat", "dog", str(GOLDEN), 4, source_captions=texts, paired=True)
+    assert direction.record["captions"]["target"] == [f"a dog number {n}" for n in range(4)]
+
+
+def test_a_concept_is_spelled_as_the_captions_model_spells_it(models: ModelSet, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "t5"
+    shutil.copytree(models.captions, folder)
+    state_concepts(folder, ["cat", "dog"])
+    work = Discovery(ModelSet("tiny", str(GOLDEN), str(folder), ""), Settings(captions=6, **SAMPLING))
+    direction = work.direction("Cat", "DOG")
+    assert (direction.source, direction.target, direction.name) == ("cat", "dog", "cat2dog")
+    assert work.concept_page("CAT")["concept"] == "cat"
+    assert given().source == "cat" and work.spelling("Fox") == "Fox"
+
+
+def test_words_that_are_no_text_and_captions_that_are_one_are_refused() -> None:
+    with pytest.raises(BadSetting, match=r"the source concept 'caf.*' is not UTF-8 text"):
+        discover("caf\udce9", "dog", str(GOLDEN), writer="templates")
+    with pytest.raises(BadCaptions, match="captions for 'cat' are one text"):
+        discover("cat", "dog", str(GOLDEN), source_captions="abc", target_captions="xyz", paired=True)

@@ -193,3 +193,10 @@ def test_as_many_texts_a_call_as_stay_in_the_processors_caches() -> None:
 
     assert texts(16, 128) == texts(77, 3072, "cuda") == 32
     assert texts(77, 3072) == 8 and texts(77, 10**6) == 1
+
+
+def test_a_direction_in_bfloat16_is_for_the_same_encoder() -> None:
+    from zoo.registry import resolve
+
+    ids = [load_encoder(resolve(str(GOLDEN)), kind, device="cpu") for kind in ("float32", "bfloat16")]
+    assert ids[1].precision == "bfloat16" and ids[1].id == ids[0].id

@@ -8,6 +8,7 @@ from directions import Discovery, Settings, discover_pairs
 from directions.errors import BadSetting
 from directions.pairs import Outcome, read_pairs
 from library import Library
+from library.labels import change_tags, tags_of
 from tests.directions.conftest import GOLDEN
 
 TABLE = """source, target, name, tags, captions, source_captions, paired
@@ -89,3 +90,13 @@ def test_a_failure_does_not_end_the_others(tmp_path: Path) -> None:
     assert [outcome.status for outcome in outcomes] == ["made", "made", "failed"]
     row = outcomes[2].as_row()
     assert row["name"] == "day2night" and "days.txt: no such file" in row["verdict"]
+
+
+def test_tags_that_the_table_got_later_are_added(tmp_path: Path) -> None:
+    library = Library(tmp_path / "library", search_path=())
+    text = "source,target,tags\ncat,dog,{}\n"
+    discover_pairs(read_pairs(written(tmp_path, text.format("one"))), discovery(), library)
+    change_tags(library, "cat2dog", add=["mine"])
+    (outcome,) = discover_pairs(read_pairs(written(tmp_path, text.format("two"))), discovery(), library)
+    assert outcome.status == "present" and len(library.versions("cat2dog")) == 1
+    assert tags_of(library, library.find("cat2dog")) == ["mine", "one", "two"]

@@ -130,3 +130,21 @@ def test_anchored_parts_follow_the_algebra_and_the_file(tmp_path: Path) -> None:
         assert np.array_equal(one.target_mean, other.target_mean)
     with pytest.raises(BadTensor, match="anchored part"):
         Direction("d", np.ones((4, 2)), "e-00000000", anchored=a.anchored)
+
+
+def test_how_it_was_made_goes_with_the_whole_and_its_opposite_but_not_with_a_part(make: Make) -> None:
+    generation = {"paired": True, "clip_skip": 1, "written_by": ["given", "model"], "digests": ["a", "b"]}
+    cat2dog = make(record={"generation": generation})
+    turned = {**generation, "written_by": ["model", "given"], "digests": ["b", "a"]}
+    assert (-cat2dog).record["generation"] == turned and (1 * cat2dog).record["generation"] == generation
+    assert "generation" not in (0.5 * cat2dog).record
+
+
+def test_a_doubtful_direction_stays_doubtful_in_whatever_is_made_of_it(make: Make) -> None:
+    quality = {"stability": "unstable", "verdict": "unstable: add captions", "agreement": 0.4, "norm": 1}
+    doubtful, fine = make(record={"quality": quality}), make("day2night", seed=1)
+    (doubt,) = doubtful.doubts
+    assert doubt["name"] == "cat2dog" and doubt["agreement"] == 0.4 and "norm" not in doubt
+    for made in (-doubtful, 0.7 * doubtful, doubtful + fine, fine - 2 * doubtful, doubtful + doubtful):
+        assert made.doubts == [doubt]
+    assert fine.doubts == [] and (fine - 2 * fine).doubts == []

@@ -201,3 +201,11 @@ def test_show_and_the_table(two: Library, monkeypatch: pytest.MonkeyPatch) -> No
     shown = json.loads(run("show", "cat2dog", "--json"))["evaluation"]
     assert shown["success"]["count"] == 50 and shown["sheet"] == str(found.sheet)
     assert json.loads(run("--sort", "success", "--json"))[0]["success"] == 0.96
+
+
+def test_a_sheet_that_is_gone_is_null_in_json(two: Library) -> None:
+    measure(two)
+    shown = ["--library", str(two.path), "show", "cat2dog", "--json"]
+    sheet = json.loads(CliRunner().invoke(main, shown).stdout)["evaluation"]["sheet"]
+    os.unlink(sheet)
+    assert json.loads(CliRunner().invoke(main, shown).stdout)["evaluation"]["sheet"] is None

@@ -4,6 +4,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from library import Direction, Library
+from library.direction import Anchored
 from library.errors import BadFile, BadName
 from library.exchange import export_bundle, export_file, import_bundle, import_file, import_pair
 from library.foreign import write_pair
@@ -270,3 +272,31 @@ def test_a_pair_of_one_name_is_refused_before_anything_is_written(make: Make, tm
     with pytest.raises(BadFile, match=r"would both be cat\.pt"):
         write_pair(make("x", source="cat", target="Cat!"), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("expression", ["0.5*cat2dog", "-cat2dog", "dog2cat", "cat2dog + 2*fox2cat"])
+def test_what_is_exported_of_an_expression_comes_back(
+    library: Library, make: Make, tmp_path: Path, expression: str
+) -> None:
+    for seed, name in enumerate(("cat2dog", "fox2cat")):
+        plain = make(name, seed=seed)
+        anchored = Anchored(plain.source, plain.target, plain.tensor, 2 * plain.tensor)
+        library.save(replace(plain, anchored=(anchored,)))
+    file = export_file(library, expression, tmp_path / "out.safetensors")
+    back = import_file(library, file, name="back")
+    meant = library.resolve(expression)
+    assert back.tensor.tobytes() == meant.tensor.tobytes() and len(back.anchored) == len(meant.anchored)
+    for one, other in zip(back.anchored, meant.anchored, strict=True):
+        assert (one.source, one.target, one.weight) == (other.source, other.target, other.weight)
+        assert one.target_mean.tobytes() == other.target_mean.tobytes()
+    assert (back.source_embedding is None) == (meant.source_embedding is None)
+
+
+def test_concepts_that_a_file_says_itself_are_not_overruled_in_silence(
+    library: Library, make: Make, tmp_path: Path
+) -> None:
+    library.save(make())
+    file = export_file(library, "cat2dog", tmp_path / "out.safetensors")
+    with pytest.raises(BadFile, match="leads from 'cat' to 'dog': leave --source and --target out"):
+        import_file(library, file, concepts=("kitten", "puppy"))
+    assert import_file(library, file, concepts=("cat", "dog")).source == "cat"

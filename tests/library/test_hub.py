@@ -158,3 +158,13 @@ def test_a_damaged_version_is_not_pushed(library: Library, make: Make, hub: Hub,
     with pytest.raises(DamagedFile):
         push(library, REPO, ["cat2dog"], api=api)
     assert hub.commits == {}
+
+
+def test_a_name_that_is_not_there_is_an_error_beside_one_that_is(
+    library: Library, other: Library, make: Make, hub: Hub, api: Any
+) -> None:
+    library.save(make())
+    push(library, REPO, ["cat2dog"], api=api)
+    with pytest.raises(HubError, match=r"holds no direction catt2dog, cat2dog@7$"):
+        pull(other, REPO, ["cat2dog", "catt2dog", "cat2dog@7"], api=api)
+    assert len(other) == 0

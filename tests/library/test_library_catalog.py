@@ -267,3 +267,18 @@ def test_a_pipe_in_the_place_of_a_version_is_a_fault_and_does_not_hang(library: 
     os.mkfifo(library.find(saved.ref).path.with_name("v0009.safetensors"))
     page = select(library, Query())
     assert [entry.ref for entry in page.entries] == ["cat2dog@1"] and "is no file" in page.faults[0]
+
+
+def test_pages_of_a_search_over_two_libraries_hold_everything_once(tmp_path: Path, make: Make) -> None:
+    below, own = Library(tmp_path / "below", search_path=()), Library(tmp_path / "own", search_path=[])
+    captions = {"captions": {"source": ["a zork"], "target": ["a zork"]}}
+    for letter, library in (("z", own), ("m", below), ("a", own)):
+        for number in range(4):
+            library.save(make(f"{letter}{number}x", seed=number, record=captions))
+        select(library, Query())  # it is indexed in this order
+    both = Library(own.path, search_path=[below.path])
+    pages = [refs(both, text="zork", limit=5, offset=5 * page) for page in range(4)]
+    assert [len(page) for page in pages] == [5, 5, 2, 0]
+    found = [ref for page in pages for ref in page]
+    assert found == refs(both, text="zork") and len(set(found)) == 12
+    assert refs(both, text="zork", limit=5, reverse=True) == ["z3x@1", "z2x@1", "z1x@1", "z0x@1", "m3x@1"]

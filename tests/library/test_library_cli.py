@@ -352,3 +352,18 @@ def test_several_that_break_a_dead_writers_guard_lose_nothing(
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(change, range(8)))
     assert sorted(layer.Layer(tmp_path).tags("cat2dog", "encoder")) == [str(n) for n in range(8)]
+
+
+def test_an_option_of_the_listing_before_a_command_is_refused(filled: Library, run: Run) -> None:
+    for words in (["--json", "show", "cat2dog"], ["--limit", "2", "list"]):
+        result = run(*words)
+        assert (
+            result.exit_code == 2
+            and f"{words[0]} stands before {words[-2 if 'show' in words else -1]}" in (result.stderr)
+        )
+    assert run("--debug", "show", "cat2dog").exit_code == 0
+
+
+def test_a_stream_that_lacks_a_letter_gets_its_number(filled: Library, library: Library) -> None:
+    result = CliRunner(charset="latin-1").invoke(main, ["--library", str(library.path)])
+    assert result.exit_code == 0 and r"cat \u2192 dog" in result.stdout

@@ -160,3 +160,22 @@ def test_created_and_author_can_be_fixed_so_that_a_build_repeats(
     monkeypatch.setenv("DIRECTIONS_AUTHOR", "")
     record = library.save(make()).record
     assert record["created"] == "2025-01-31T12:00:00Z" and record["author"] == ""
+
+
+def test_removing_the_latest_leaves_the_others(three: Library) -> None:
+    plan = plan_removal(three, ["cat2dog@latest"])
+    assert [v.ref for v in plan.versions] == ["cat2dog@3"]
+    plan.execute()
+    assert three.load("cat2dog").version == 2
+
+
+def test_sweeping_leaves_what_is_not_the_librarys(three: Library) -> None:
+    long_ago = time.time() - 7200
+    for place in (".git/refs/heads", "cat2dog/.notes", "cat2dog/clip-tiny-1a2b3c4d/mine/deep"):
+        (three.path / place).mkdir(parents=True)
+        guard = three.path / place / ".x.guard"
+        guard.touch()
+        os.utime(guard, (long_ago, long_ago))
+    (three.path / ".git" / "branches").mkdir()
+    plan = plan_sweep(three)
+    assert plan.files == [] and plan.folders == []
