@@ -186,3 +186,11 @@ def test_auto_with_nothing_to_choose_is_refused(at_work: None) -> None:
         result = run("cat.png", "-d", "cat2dog", "--auto", *options)
         assert result.exit_code == 2 and message in result.stderr
     failed(run("cat.png", "-d", "cat2dog", "--auto", "--guidance-until", 2), "guidance_until is 2")
+
+
+def test_going_back_is_chosen_by_the_end_that_it_goes_to() -> None:
+    forward = choose(inversion(), cat2dog(), strength=1.0)
+    back = choose(inversion(), -cat2dog(), strength=-1.0)
+    assert back.strength == -1 and back.there is forward.there
+    assert [t.presence for t in back.trials] == pytest.approx([t.presence for t in forward.trials], abs=1e-3)
+    assert "'cat'" in back.reason and "nearer to 'dog'" in back.reason

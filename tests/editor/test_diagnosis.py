@@ -18,6 +18,7 @@ from editor.diagnosis import (
     Finding,
     diagnose,
     direction_unstable,
+    edit_weak,
     source_missing,
     structure_lost,
     synonyms,
@@ -184,3 +185,17 @@ def test_a_synthetic_picture_has_no_original_to_be_held_against() -> None:
     made = editor().imagine("a cat", steps=2, seed=1).edit(cat2dog())
     assert not {"inversion-poor", "unfamiliar-picture", "source-missing"} & set(codes(made.findings))
     assert made.record["settings"]["steps"] == 2 != STEPS
+
+
+def test_the_remedy_of_going_back_goes_further_back() -> None:
+    weak = edit_weak(inversion().edit(-cat2dog(), -0.1))
+    assert weak is not None and weak.remedy.startswith("lower --strength below -0.1")
+    lost = structure_lost(inversion().edit(-cat2dog(), -4.0, keep_background=0.0), inversion(), cat2dog())
+    assert lost is None or "raise --strength above -4" in lost.remedy
+
+
+def test_a_part_of_an_unstable_direction_is_no_more_to_be_trusted() -> None:
+    doubtful = judged(stability="unstable", verdict="unstable: add captions", agreement=0.4)
+    for made in (0.7 * doubtful, -doubtful, cat2dog() + doubtful.renamed("other")):
+        finding = direction_unstable(made)
+        assert finding is not None and finding.remedy.endswith("mkdir-direction cat dog")

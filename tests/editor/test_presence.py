@@ -79,3 +79,8 @@ def test_a_picture_unlike_its_caption_cannot_be_compared() -> None:
 def test_edits_must_know_what_they_are_of(edits: list[Edit]) -> None:
     with pytest.raises(EditorError, match="do not know what they are of"):
         presence([replace(edits[0], inversion=None)])
+
+
+def test_going_back_is_judged_by_the_end_that_it_goes_to(edits: list[Edit]) -> None:
+    back = [inversion().edit(-cat2dog(), -strength) for strength in (0.5, 1.0)]
+    assert presence(back) == pytest.approx(presence(edits[1:]), abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from directions.errors import ModelUnavailable
 from editor import Editor
 from editor.errors import EditorError, ModelsUnavailable, PictureError
 from editor.images import to_pixels
+from editor.inversion import Inversion
 from library import Library
 from library.errors import BadName
 
@@ -109,3 +111,28 @@ def test_one_tag_is_one_tag() -> None:
         target_captions=["a dog", "the dog"], tags="animal", cache=False,
     )  # fmt: skip
     assert made.record["tags"] == ["animal"]
+
+
+def test_an_inversion_from_a_file_belongs_to_the_editor_that_edits_it(tmp_path: Any) -> None:
+    inversion().save(tmp_path / "cat.inv")
+    loaded = Inversion.load(tmp_path / "cat.inv")
+    edits = editor().edit_all([(loaded, cat2dog(), 0.5), (loaded, cat2dog(), 1.0)])
+    edits[1].save(tmp_path / "loaded.png")
+    assert edits[1].findings == () and edits[0].inversion is edits[1].inversion
+    assert edits[1].image.tobytes() == inversion().edit(cat2dog()).image.tobytes()
+    with pytest.raises(EditorError, match="inverted with the models other, the editor has embedded"):
+        editor().edit(replace(loaded, models="other"), cat2dog())
+
+
+def test_a_preset_has_steps_of_synthetic_pictures_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def imagined(self: Any, prompt: str, number: int, *_: Any, **__: Any) -> Any:
+        steps.append(number)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Editor, "imagine", imagined)
+    for more in ({}, {"preset": "fast"}, {"preset": "fast", "steps": 7}):
+        with pytest.raises(KeyboardInterrupt):
+            editor().generate("a cat", cat2dog(), **more)
+    assert steps == [50, 25, 7]

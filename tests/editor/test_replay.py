@@ -229,3 +229,23 @@ def test_a_damaged_record_is_one_line(made: dict[str, Any], place: tuple[str, ..
     inner[place[-1]] = value
     Path("damaged.json").write_text(json.dumps(made))
     failed(run("--from", "damaged.json", "-o", "x.png"), "the record of damaged.json is not complete")
+
+
+def test_other_pictures_are_called_after_what_was_asked_for(made: dict[str, Any]) -> None:
+    shutil.copy("cat.png", "other.png")
+    shutil.copy("cat.png", "third.png")
+    worked("cat.png", "-d", "dog2cat", *STEPS, "-o", "back.png")
+    worked("other.png", "third.png", "--from", "back.png")
+    assert Path("other-dog2cat.png").is_file() and Path("third-dog2cat.png").is_file()
+
+
+def test_another_sweep_takes_nothing_from_the_recorded_one(made: dict[str, Any]) -> None:
+    worked("cat.png", "-d", "cat2dog", *STEPS, "--sweep", "strength=-0.5:1:2", "-o", "one.png")
+    worked("--from", "one.png", "--sweep", "guidance=0,0.1", "-o", "two.png")
+    record = read_record("two.png")
+    assert record["strength"] == 1 and record["sweep"]["knobs"] == [["guidance", [0.0, 0.1]]]
+    worked("--from", "one.png", "--sweep", "guidance=0,0.1", "--strength", 0.5, "-o", "three.png")
+    assert read_record("three.png")["strength"] == 0.5
+    for flag in (["--evaluate"], ["--sheet"], ["--auto"], ["--show-attention", "a.png"]):
+        result = run("--from", "one.png", *flag)
+        assert result.exit_code == 2 and f"{flag[0]} and --sweep exclude each other" in result.stderr

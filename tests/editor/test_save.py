@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from editor import Editor
 from editor.errors import EditorError
 from editor.inversion import Inversion
 from editor.record import read_record
+from editor.replay import differences, settled
+from editor.request import Recorded
 from library import Direction
 
 from .command_line import cat_and_directions, draw_cat, encoder, failed, pixels, run, worked
@@ -130,3 +133,61 @@ def test_files_are_replaced_but_not_what_was_edited(here: dict[str, Direction]) 
     assert Path("cat.png").read_bytes() == before
     edit.save("out.jpg")
     assert read_record("out.jpg")["expression"] == "cat2dog@1"
+
+
+def test_the_type_of_the_models_is_repeated(here: dict[str, Direction]) -> None:
+    half = Editor("embedded", dtype=torch.bfloat16)
+    half.invert("cat.png", steps=2).edit(here["cat2dog"]).save("half.png")
+    assert read_record("half.png")["dtype"] == "bfloat16"
+    assert Path(again("half.png")).read_bytes() == Path("half.png").read_bytes()
+    record = read_record("half.png")
+    assert settled({**record, "dtype": "float32"}, Recorded("half.png", record))["dtype"] == "float32"
+    (note,) = differences(Recorded("half.png", record), "cpu", "float32")
+    assert "was made with dtype bfloat16; here are dtype float32" in note
+    old = {key: value for key, value in record.items() if key != "dtype"}  # when it was always float32
+    assert differences(Recorded("old.png", old), "cpu", "float32") == []
+
+
+def test_a_sum_that_was_rounded_on_its_way_is_the_same_sum(here: dict[str, Direction]) -> None:
+    cat = editor().invert("cat.png", steps=2)
+    cat.edit(0.7 * (0.3 * here["cat2dog"] + here["day2night"] / 3)).save("sum.png")
+    result = worked("--from", "sum.png")
+    assert "made with the same sum, rounded otherwise: the picture may differ slightly" in result.stderr
+    assert np.abs(pixels("sum.png").astype(int) - pixels("sum-again.png").astype(int)).max() <= 3
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(here: dict[str, Direction]) -> None:
+    cat = editor().invert("cat.png", steps=np.int64(2), seed=np.int64(3))
+    settings: dict[str, Any] = {"cross_attention_guidance": np.float32(0.0), "reuse_forward": np.bool_(True)}
+    cat.edit(here["cat2dog"], np.float32(0.5), **settings).save("numpy.png")
+    cat.edit(here["cat2dog"], torch.tensor(0.5), cross_attention_guidance=0.0, reuse_forward=True).save(
+        "torch.png"
+    )
+    assert pixels("numpy.png").tobytes() == pixels("torch.png").tobytes()
+    record = read_record("numpy.png")
+    assert record["strength"] == 0.5 and record["seed"] == 3 and record["settings"]["reuse_forward"] is True
+    editor().generate("a cat", here["cat2dog"], steps=2, seed=np.int64(5)).save("made.png")
+    assert read_record("made.png")["seed"] == 5
+
+
+def test_what_was_imagined_is_a_recipe_for_a_picture(here: dict[str, Direction]) -> None:
+    editor().generate("a cat on the grass", here["cat2dog"], steps=2).save("made.png")
+    worked("--from", "made.png", "cat.png", "-o", "real.png")
+    worked("cat.png", "-d", "cat2dog", "--steps", 2, "-o", "told.png")
+    real, told = read_record("real.png"), read_record("told.png")
+    assert real["settings"] == told["settings"] and real["settings"]["source_correction"] is True
+    assert pixels("real.png").tobytes() == pixels("told.png").tobytes()
+
+
+def test_a_format_that_cannot_be_read_has_its_record_beside_it(here: dict[str, Direction]) -> None:
+    worked("cat.png", "-d", "cat2dog", "--steps", 2, "-o", "page.pdf")
+    assert read_record("page.pdf")["direction"]["name"] == "cat2dog"
+    worked("--from", "page.pdf", "-o", "again.png")
+
+
+@pytest.mark.parametrize("ending", ["psd", "xbm", "h5", "fits", "gbr"])
+def test_a_format_that_holds_no_colours_is_refused_at_once(
+    here: dict[str, Direction], ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)  # nothing is loaded for it
+    failed(run("cat.png", "-d", "cat2dog", "-o", f"x.{ending}"), f".{ending} cannot be written; use .png")

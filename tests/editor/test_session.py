@@ -120,7 +120,11 @@ def test_synthetic(editor: Editor, arrow: Arrow) -> None:
     with pytest.raises(EditorError, match="no original"):
         start.autoencoded()
     corrected = start.edit(arrow, source_correction=True)  # it is its own original: nothing to correct
-    assert corrected.record["settings"]["source_correction"] is False
+    plain = start.edit(arrow, source_correction=False)
+    assert corrected.image.tobytes() == plain.image.tobytes()
+    assert (
+        corrected.record["settings"]["source_correction"] is True
+    )  # as asked, should it be asked of a picture
     real = editor.invert(PICTURE, CAPTION, 2, size=32, keep_trajectory=False)
     with pytest.raises(EditorError, match="keep_trajectory=True"):
         real.edit(arrow, source_correction=True)

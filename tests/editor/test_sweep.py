@@ -11,9 +11,11 @@ import pytest
 from PIL import Image, ImageShow
 
 from editor.errors import EditorError
+from editor.record import read_record
 from editor.sheets import contact_sheet
 from editor.sweep import MOST, Sweep, checked, parse_sweep
 
+from .command_line import cat_and_directions, run, worked
 from .embedded import CAPTION, cat2dog, editor, inversion
 
 
@@ -151,3 +153,30 @@ def test_records_show_themselves_in_a_notebook(grid: Sweep) -> None:
         "a cat &amp; &lt;b&gt;dog&lt;/b&gt;" in synthetic._repr_html_()
         and "<img" not in synthetic._repr_html_()
     )
+
+
+def test_a_preset_gives_way_to_what_is_swept(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, private_folders: Any
+) -> None:
+    cat_and_directions(tmp_path, monkeypatch)
+    edit = ["cat.png", "-d", "cat2dog", "--steps", 2]
+    worked(*edit, "--preset", "fast", "--sweep", "guidance=0,0.1", "-o", "sheet.png")
+    record = read_record("sheet.png")
+    assert record["preset"] == "fast" and record["settings"]["keep_background"] == 0.5
+    assert record["sweep"]["knobs"] == [["guidance", [0.0, 0.1]]]
+    for flag, knob in (
+        ("--guidance", "guidance"),
+        ("--strength", "strength"),
+        ("--guidance-scale", "guidance_scale"),
+    ):
+        result = run(*edit, flag, 1, "--sweep", f"{knob}=0,1")
+        assert result.exit_code == 2 and f"{flag} is swept: give it once" in result.stderr
+
+
+def test_what_a_prompt_shows_is_not_asked_twice(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, private_folders: Any
+) -> None:
+    cat_and_directions(tmp_path, monkeypatch)
+    for flag in ("--caption", "--caption-prefix"):
+        result = run("--prompt", "a cat", flag, "a dog", "-d", "cat2dog")
+        assert result.exit_code == 2 and f"has that as its caption: leave {flag} out" in result.stderr
