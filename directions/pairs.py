@@ -204,16 +204,18 @@ def _job(pair: Pair, discovery: Discovery) -> tuple[str, dict[str, list[str] | N
         for side in ("source_captions", "target_captions")
     }
     settings = pair.settings(discovery.settings)
+    if not settings.paired:  # then a blank line changes nothing
+        given = {side: texts and [text for text in texts if text.strip()] for side, texts in given.items()}
     writer = model_stamp(discovery.models.captions) if settings.writer == "model" else ""
     decides = {**asdict(pair), "tags": None, **given, "settings": settings.as_dict(), "writer": writer}
     return key_of(decides), given
 
 
 def _add_tags(library: Library, present: Direction, tags: Sequence[str]) -> None:
-    """Tags that the table has and the version lacks; nothing is taken from it."""
+    """Tags that came to the table since it made the version, where that is the user's own; none is taken away."""
     version = library.find(present.ref, present.encoder)
-    missing = set(tags) - set(tags_of(library, version))
-    if missing:
+    missing = set(tags) - set(present.record.get("tags", ())) - set(tags_of(library, version))
+    if missing and version.path.is_relative_to(library.path):
         change_tags(library, present.ref, add=missing, encoder=present.encoder)
 
 

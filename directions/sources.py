@@ -16,9 +16,9 @@ STDIN = "-"
 
 
 def read_captions(path: str) -> list[str]:
-    """The lines of a UTF-8 text file, or of standard input for `-`, up to the last that is not blank.
+    """The lines of a UTF-8 text file, or of standard input for `-`; blank ones too, so that line i stays line i.
 
-    Blank ones between them are kept, so that line i stays line i. Raises BadCaptions.
+    Raises BadCaptions, also where there are no others.
     """
     try:
         text = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
@@ -29,9 +29,7 @@ def read_captions(path: str) -> list[str]:
         ) from fault
     except UnicodeDecodeError as fault:
         raise BadCaptions(f"{path} is not UTF-8 text (byte {fault.start}); save it as UTF-8") from fault
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
+    if not any(line.strip() for line in lines):
         where = "standard input" if path == STDIN else path
         raise BadCaptions(f"{where} holds no captions; expected one a line")
     return lines
@@ -68,11 +66,15 @@ def parallel(
 ) -> tuple[Captions, Captions]:
     """Given captions whose line i of both sides belong together; a pair with an unusable half is left out.
 
+    Blank lines that one side has more of at its end do not count.
     Raises BadCaptions when the sides differ in length or nothing is left.
     """
     for concept, given in zip(concepts, texts, strict=True):
         _refuse_one_text(concept, given)
     lines = [[clean(text) for text in side] for side in texts]
+    for longer in lines:
+        while longer and not longer[-1] and len(longer) > min(map(len, lines)):
+            longer.pop()
     if len(lines[0]) != len(lines[1]):
         raise BadCaptions(
             f"paired captions must be as many on both sides; {concepts[0]!r} has {len(lines[0])} and "

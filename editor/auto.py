@@ -100,7 +100,7 @@ def choose(
         kept = 1.0 if strength is None else strength
         return Choice(kept, own, False, f"strength {kept:g}, guidance {own:g}, as by default: {unknown}")
     best = _best(trials)
-    reason = _reason(best, trials, direction)
+    reason = _reason(best, trials, direction, "--prompt" if inversion.latents is None else "--caption")
     return Choice(best.strength, best.guidance, best in _there(trials), reason, tuple(trials))
 
 
@@ -160,7 +160,7 @@ def _best(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=lambda trial: trial.presence)
 
 
-def _reason(best: Trial, trials: Sequence[Trial], direction: Any) -> str:
+def _reason(best: Trial, trials: Sequence[Trial], direction: Any, flag: str) -> str:
     """What was chosen, from how many, and by which figures."""
     source, target = getattr(direction, "source", ""), getattr(direction, "target", "")
     if best.strength < 0:
@@ -176,6 +176,6 @@ def _reason(best: Trial, trials: Sequence[Trial], direction: Any) -> str:
         return f"{knobs}: the least change among the {counted} that are clearly {nearer} ({figures})"
     return (
         f"{knobs}: none of {len(trials)} trials is clearly {nearer} ({figures}; presence {THERE:g} expected); "
-        f"give a --strength {'above' if best.strength >= 0 else 'below'} {best.strength:g}, or a --caption "
+        f"give a --strength {'above' if best.strength >= 0 else 'below'} {best.strength:g}, or a {flag} "
         "that says what the direction starts from"
     )

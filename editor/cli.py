@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+#: Types that UNet and autoencoder can have.
+DTYPES = ("float32", "float16", "bfloat16")
 #: What --auto chooses → the parameter that fixes it.
 AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 
@@ -82,6 +84,11 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 )
 @click.option("--size", type=click.IntRange(8), help="Shorter side in pixels [the model's own].")
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    help="Of UNet and autoencoder [float32; float16 where a GPU has no room for that].",
+)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -280,14 +287,8 @@ def _run(
     from editor.session import Editor
 
     dtype = precision(request, tasks, writing, options["batch"])
-    if dtype is not None:
+    if dtype is not None and request.dtype is None:
         say(f"note: {HALF}")
-    elif request.recorded:
-        import torch
-
-        from editor.replay import recorded_dtype
-
-        dtype = getattr(torch, recorded_dtype(request.recorded.record), None)
     editor = Editor(request.models, device=request.device, dtype=dtype, cache=_cache(options))
     looks = _looks(request, options, editor)
     directions = [directed(library, expression, editor) for expression in request.expressions]

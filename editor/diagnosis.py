@@ -60,7 +60,7 @@ def diagnose(edit: Edit, inversion: Inversion, direction: Any) -> tuple[Finding,
     """
     found = (
         unfamiliar_picture(inversion),
-        source_missing(inversion.caption, direction, edit.record.get("strength", 1.0)),
+        source_missing(inversion.caption, direction, edit.record.get("strength", 1.0), _said(inversion)),
         direction_unstable(direction),
         inversion_poor(edit, inversion),
         edit_weak(edit),
@@ -92,12 +92,19 @@ def unfamiliar_picture(inversion: Inversion) -> Finding | None:
         return Finding(
             "unfamiliar-picture",
             f"the caption {inversion.caption!r} has no word that the models learned",
-            f"{elsewhere}, or say it in their words with --caption",
+            f"{elsewhere}, or say it in their words with {_said(inversion)}",
         )
     return None
 
 
-def source_missing(caption: str, direction: Any, strength: float = 1.0) -> Finding | None:
+def _said(inversion: Inversion) -> str:
+    """The option that says what a picture shows."""
+    return "--prompt" if inversion.latents is None else "--caption"
+
+
+def source_missing(
+    caption: str, direction: Any, strength: float = 1.0, flag: str = "--caption"
+) -> Finding | None:
     """`source-missing`: the caption names neither what the direction starts from nor a synonym of it.
 
     A negative strength starts from the direction's target. A sum starts from every one of its parts.
@@ -116,7 +123,7 @@ def source_missing(caption: str, direction: Any, strength: float = 1.0) -> Findi
             return Finding(
                 "source-missing",
                 f"the caption {caption!r} does not name {concept!r}{also}, from which the direction starts",
-                f"say what the picture shows with --caption, naming {concept!r}",
+                f"say what the picture shows with {flag}, naming {concept!r}",
             )
     return None
 

@@ -75,9 +75,11 @@ class Evaluator:
             seen = {"before": _answers(before), "after": _answers(after)}
             return {"judge": SceneJudge.name, **seen, "structure": distance}
         found: dict[str, Any] = {}
-        concepts = (getattr(edit.direction, "source", ""), getattr(edit.direction, "target", ""))
-        if all(concepts) and self._clip is not None:
-            judge = ClipJudge(self._clip, self._location("CLIP"), *concepts)
+        source_concept, target = getattr(edit.direction, "source", ""), getattr(edit.direction, "target", "")
+        if edit.record["strength"] < 0:
+            source_concept, target = target, source_concept
+        if source_concept and target and self._clip is not None:
+            judge = ClipJudge(self._clip, self._location("CLIP"), source_concept, target)
             odds = [{"target": share} for share in judge.target_odds([source, edit.image])]
             found |= {"judge": judge.name, "before": odds[0], "after": odds[1]}
         if self._dino is not None:

@@ -43,7 +43,8 @@ def presence(edits: Sequence[Edit], levels: int = LEVELS) -> list[float]:
         raise EditorError("these edits do not know what they are of; make them with Inversion.edit")
     inversion, models = first.inversion, first.inversion._editor().models
     offset, _ = place(models, first.direction, inversion.caption, inversion.embeds[0], "anchored")
-    if first.record["strength"] < 0:
+    forward = first.record["strength"] >= 0
+    if not forward:
         offset = -offset
     latents = torch.cat([latents_of(inversion, first), *(edit.latents for edit in edits)]).to(models.device)
     embeds = torch.cat([inversion.embeds, inversion.embeds + offset]).to(models.device)
@@ -52,7 +53,8 @@ def presence(edits: Sequence[Edit], levels: int = LEVELS) -> list[float]:
     if own <= 0:
         raise PresenceUnknown(
             f"the models find the picture no nearer to its caption {inversion.caption!r} than to what "
-            f"{first.direction.name or 'the direction'} leads to; say what it shows with --caption"
+            f"{first.direction.name or 'the direction'} {'leads to' if forward else 'comes from'}; say what it shows "
+            f"with {'--prompt' if inversion.latents is None else '--caption'}"
         )
     return (closer[1:] / own).tolist()
 

@@ -29,7 +29,8 @@ def preview(
     from editor.models import choose_device
     from editor.session import Editor
 
-    device, models = choose_device(request.device), outline(request.models)
+    dtype = request.dtype or "float32"
+    device, models = choose_device(request.device), outline(request.models, _type(dtype))
     settings = plain_settings(request, Editor(models))
     free = available(device)
     extra = extra_weights(
@@ -38,12 +39,12 @@ def preview(
     found: dict[Load, Forecast] = {}
 
     def need(load: Load) -> int:
-        shapes = outline(request.models, _half()) if load.half else models
+        shapes = outline(request.models, _type("float16")) if load.half else models
         made = forecast(request, tasks, shapes, settings, load, device.type)
         found[load] = Forecast({**made.weights, **extra}, made.phases)
         return found[load].peak
 
-    choices = loads(settings, device.type, edits_each(request, writing), batch, halves=True)
+    choices = loads(settings, device.type, edits_each(request, writing), batch, request.dtype is None)
     load = first_that_fits(choices, need, free)
     if load not in found:
         need(load)
@@ -51,7 +52,7 @@ def preview(
     return {
         "models": models.name,
         "device": str(device),
-        "dtype": "float16" if load.half else "float32",
+        "dtype": "float16" if load.half else dtype,
         "size": list(work.size),
         "steps": request.steps,
         "edits": sum(len(task.outputs) for task in tasks) * edits_each(request, writing, knobs=True),
@@ -100,18 +101,21 @@ def preview_lines(plan: dict[str, Any]) -> list[str]:
 def precision(
     request: Request, tasks: Sequence[Task], writing: Writing, batch: int | None
 ) -> torch.dtype | None:
-    """float16 for a GPU into which float32 does not fit and float16 does; None is float32."""
+    """The type asked for, else float16 for a GPU into which float32 does not fit and float16 does; None is float32."""
     from editor.models import choose_device
 
+    if request.dtype is not None:
+        return _type(request.dtype)
     if choose_device(request.device).type != "cuda":
         return None
-    return _half() if preview(request, tasks, writing, batch)["dtype"] == "float16" else None
+    return _type("float16") if preview(request, tasks, writing, batch)["dtype"] == "float16" else None
 
 
-def _half() -> torch.dtype:
+def _type(name: str) -> torch.dtype:
     import torch
 
-    return torch.float16
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def _megabytes(count: int) -> str:

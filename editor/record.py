@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editor.errors import EditorError, PictureError
+from editor.settings import plain
 
 #: The PNG text chunk that holds the record.
 RECORD_KEY = "edit-record"
@@ -57,8 +58,16 @@ def save_record(path: Path, record: Mapping[str, Any]) -> None:
 
 def record_text(record: Mapping[str, Any]) -> str:
     """A record as it stands in files; all escaped where a file's name is no UTF-8."""
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
-    return text if _is_utf8(text) else json.dumps(record, indent=2, sort_keys=True)
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, default=_number)
+    return text if _is_utf8(text) else json.dumps(record, indent=2, sort_keys=True, default=_number)
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy's or torch's; TypeError for anything else that JSON has no form for."""
+    number = plain(value)
+    if number is value:
+        raise TypeError(f"a record cannot hold {value!r}")
+    return number
 
 
 def _is_utf8(text: str) -> bool:
@@ -182,12 +191,12 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def _embedded(path: Path, beside: Path) -> str | None:
-    """The text of the PNG's record; None where it has none, or where `path` is no picture and one lies beside it."""
+    """The text of the PNG's record; None where it has none, or `path` cannot be read and one lies beside it."""
     try:
         with Image.open(path) as image:
             image.load()  # the text may come after the pixels
             return getattr(image, "text", {}).get(RECORD_KEY)
-    except UnidentifiedImageError:
-        if beside.is_file():
+    except OSError:  # a format that is only written, or read with the help of another program
+        if beside.is_file() and path.suffix.lower() != ".png":
             return None
         raise

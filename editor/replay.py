@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
-from editor.record import file_sha256, read_record, versions
+from editor.record import file_sha256, read_record, record_text, versions
 from editor.request import SETTINGS, Recorded, Request
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _request(file: str, record: Mapping[str, Any]) -> Request:
         negative_prompt=None if negative == (caption if real else "") else negative,
         models=record["models_folder"] or record["models"],
         device="cpu" if record["device"] == "cpu" else None,
+        dtype=None if recorded_dtype(record) == "float32" else recorded_dtype(record),
         size=inversion["size"] if real else tuple(record["size"]),
         sample=inversion["sample"] if real else True,
         sweep=dict(record["sweep"]["knobs"]) if record.get("sweep") else None,
@@ -160,7 +161,7 @@ def check_direction_unchanged(direction: Direction, recorded: Recorded) -> list[
     facts, kept = direction_facts(direction), recorded.record["direction"]
     if facts["tensor_sha256"] == kept["tensor_sha256"]:
         return []
-    if len(direction.parents) > 1 and _same_terms(direction.parents, kept["parents"]):
+    if direction.version is None and _same_terms(direction.parents, kept["parents"]):
         return [
             f"{recorded.file} was made with the same sum, rounded otherwise: the picture may differ slightly"
         ]
@@ -194,7 +195,7 @@ def settled(record: dict[str, Any], recorded: Recorded | None) -> Mapping[str, A
     """
     if recorded is None:
         return record
-    same = _lasting(json.loads(json.dumps(record))) == _lasting(recorded.record)
+    same = _lasting(json.loads(record_text(record))) == _lasting(recorded.record)
     return recorded.record if same else record
 
 

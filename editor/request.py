@@ -44,8 +44,9 @@ class Request:
     size: as in `Editor.invert` for pictures, in `Editor.imagine` for a prompt ("native" is then the model's own
     too). settings, regulariser: only what differs from the model set's own; preset: the bundle that they came
     from. auto: what trial edits choose: "strength", "guidance", both or neither. sweep: knobs and their values,
-    of which one sheet is made in place of an edit. stem: the output's name where it is not made from picture and
-    direction. recorded: what is repeated; with `pinned`, the direction must still be the recorded one.
+    of which one sheet is made in place of an edit. dtype: of UNet and autoencoder, such as "bfloat16". stem: the
+    output's name where it is not made from picture and direction. recorded: what is repeated; with `pinned`, the
+    direction must still be the recorded one.
     """
 
     images: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Request:
     mask: str | None = None
     models: str | None = None
     device: str | None = None
+    dtype: str | None = None
     size: Any = "native"
     sample: bool = True
     sweep: Mapping[str, Sequence[float]] | None = None

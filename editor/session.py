@@ -123,7 +123,7 @@ class Editor:
         defaults = {k: v for k, v in self.models.regulariser.items() if k in known}
         options = {} if preset is None else preset_options(preset)
         chosen = {REGULARISER[k]: v for k, v in options.items() if k in REGULARISER}
-        return Regulariser(**{**defaults, **chosen, **changes})
+        return Regulariser(**{**defaults, **chosen, **{k: plain(v) for k, v in changes.items()}})
 
     def caption(self, image: Any, prefix: str | None = None, max_new_tokens: int = 40) -> str:
         """What the captioner says the picture shows; `prefix` begins the caption. Always the same answer."""
@@ -216,6 +216,7 @@ class Editor:
             raise EditorError("invert_all takes a list of pictures; for a single one there is invert")
         steps = _steps(steps, preset)
         settings = regulariser or self.regulariser(preset)
+        size = plain(size)
         shorter = self._shorter(size)
         pictures = [one_picture(image) for image in images]
         origins = [picture_origin(image) for image in images]
@@ -342,18 +343,19 @@ class Editor:
         `size` is the side, or (width, height), in pixels, rounded up to what the autoencoder takes; None is
         the model's own.
         """
-        side = self.models.native_size if size is None else size
+        steps, seed = plain(steps), plain(seed)
+        side = self.models.native_size if size is None else plain(size)
         width, height = (side, side) if isinstance(side, int) else side
         if min(width, height) < 1:
             raise EditorError(f"size is {size}; expected at least 1 pixel a side")
         factor = self.models.factor
         shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
         return Inversion(
-            noise=draw_noise(shape, seeded(plain(seed)), "cpu"),
+            noise=draw_noise(shape, seeded(seed), "cpu"),
             caption=prompt,
             embeds=self.encode([prompt]).cpu(),
             steps=steps,
-            seed=plain(seed),
+            seed=seed,
             size=(width, height),
             negative_prompt=negative_prompt,
             models=self.models.name,
@@ -568,8 +570,8 @@ class Editor:
         ]
 
 
-def _steps(steps: int | None, preset: str | None) -> int:
-    """The steps of an inversion: those given, else the preset's, else 50."""
+def _steps(steps: Any, preset: str | None) -> Any:
+    """The steps of an inversion: those given, which the schedule checks, else the preset's, else 50."""
     if steps is not None:
-        return int(plain(steps))
-    return DEFAULT_STEPS if preset is None else int(preset_options(preset)["steps"])
+        return plain(steps)
+    return DEFAULT_STEPS if preset is None else preset_options(preset)["steps"]

@@ -82,7 +82,8 @@ def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             for stream in (sys.stdout, sys.stderr):
-                if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is no reason to fail
+                if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                    # What its encoding lacks is no reason to fail.
                     stream.reconfigure(errors="backslashreplace")
             try:
                 return function(*args, **kwargs)
@@ -103,17 +104,22 @@ def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
 
 def emit_json(value: Any) -> None:
     """Print `value` as JSON on stdout; numpy numbers, paths and other things as their plain form."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=_ascii_only(), default=_plain))
 
 
 def emit_json_lines(rows: Iterable[Any]) -> None:
     """Print an array of rows, one at a time: a large listing is never held whole as text."""
-    opening = "[\n"
+    opening, ascii_only = "[\n", _ascii_only()
     for row in rows:
-        text = json.dumps(dict(row), indent=2, ensure_ascii=False, default=_plain)
+        text = json.dumps(dict(row), indent=2, ensure_ascii=ascii_only, default=_plain)
         click.echo(opening + "  " + text.replace("\n", "\n  "), nl=False)
         opening = ",\n"
     click.echo("[]" if opening == "[\n" else "\n]")
+
+
+def _ascii_only() -> bool:
+    """Whether standard output takes less than all letters, so that JSON has to escape them."""
+    return not str(getattr(sys.stdout, "encoding", "")).lower().replace("-", "").startswith("utf")
 
 
 def _plain(value: Any) -> Any:

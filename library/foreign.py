@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,10 @@ def read_single(path: Path, name: str | None, encoder: str | None, concepts: tup
                 raise BadFile(
                     f"{path} was made for encoder {saved.encoder}, not {encoder}: leave --encoder out"
                 )
-            if any(concepts) and concepts != (saved.source, saved.target):
+            own = (saved.source, saved.target)
+            if not any(own):
+                saved = replace(saved, source=concepts[0], target=concepts[1])
+            elif any(given not in ("", known) for given, known in zip(concepts, own, strict=True)):
                 raise BadFile(
                     f"{path} says that it leads from {saved.source!r} to {saved.target!r}: leave --source and "
                     "--target out"

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from library.errors import DamagedFile, StorageError
+from library.errors import BadName, DamagedFile, StorageError
 from library.fileformat import canonical_json
+from library.names import check_encoder, check_name
 from library.publish import TEMPORARY_PREFIX, make_folder, replace_file, storage_errors
 
 __all__ = ["Layer", "VersionPath", "listdir"]
@@ -97,13 +98,15 @@ class Layer:
             folder / file
             for folder in self.folders()
             for file in listdir(folder)
-            if (file.startswith(TEMPORARY_PREFIX) or file.endswith(".guard")) and (folder / file).is_file()
+            if (file.startswith(TEMPORARY_PREFIX) or (file.startswith(".") and file.endswith(".guard")))
+            and (folder / file).is_file()
         ]
 
     def folders(self) -> list[Path]:
-        """The folders that are the library's, the innermost first; what begins with `.` is somebody else's."""
-        names = [self.folder / name for name in self.names()]
-        return [*(name / leaf for name in names for leaf in _folders(name)), *names, self.folder]
+        """The folders that a library has, the innermost first; what is called otherwise or a link is somebody's."""
+        names = [self.folder / name for name in _folders(self.folder) if _called(check_name, name)]
+        leaves = [name / leaf for name in names for leaf in _folders(name) if _called(check_encoder, leaf)]
+        return [folder for folder in (*leaves, *names, self.folder) if not folder.is_symlink()]
 
     def aliases(self, name: str, encoder: str) -> dict[str, int]:
         """`{"blessed": 1}`; raises DamagedFile."""
@@ -186,6 +189,15 @@ def listdir(folder: Path) -> list[str]:
         return []
     except OSError as fault:
         raise StorageError(f"cannot read {folder}: {(fault.strerror or str(fault)).lower()}") from fault
+
+
+def _called(check: Callable[[str], str], name: str) -> bool:
+    """Whether a name obeys a rule."""
+    try:
+        check(name)
+    except BadName:
+        return False
+    return True
 
 
 def _folders(folder: Path) -> list[str]:

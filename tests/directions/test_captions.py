@@ -115,6 +115,10 @@ def test_parallel_captions_drop_a_pair_with_an_unusable_half() -> None:
         ("cat", "dog"), (["a cat", "b cat", "c cat", "a cat"], ["a dog", "", "c dog", "a dog"]), anything
     )
     assert source.texts == ("a cat", "c cat") and target.texts == ("a dog", "c dog")
+    source, target = parallel(
+        ("cat", "dog"), (["", "b cat", "c cat", ""], ["a dog", "b dog", "", "", " "]), anything
+    )
+    assert source.texts == ("b cat",) and target.texts == ("b dog",)
     with pytest.raises(BadCaptions, match="'cat' has 1 and 'dog' 2"):
         parallel(("cat", "dog"), (["a cat"], ["a dog", "b dog"]), anything)
 
@@ -122,7 +126,7 @@ def test_parallel_captions_drop_a_pair_with_an_unusable_half() -> None:
 def test_caption_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "cats.txt"
     file.write_bytes("\ufeffa cat\r\n\r\nein Kätzchen\n \n\n".encode())
-    assert read_captions(str(file)) == ["a cat", "", "ein Kätzchen"]  # line 3 stays line 3
+    assert read_captions(str(file)) == ["a cat", "", "ein Kätzchen", " ", ""]  # line 3 stays line 3
     with pytest.raises(BadCaptions, match="no such file"):
         read_captions(str(tmp_path / "none.txt"))
     file.write_bytes(b"\xff\xfe")

@@ -100,3 +100,9 @@ def test_tags_that_the_table_got_later_are_added(tmp_path: Path) -> None:
     (outcome,) = discover_pairs(read_pairs(written(tmp_path, text.format("two"))), discovery(), library)
     assert outcome.status == "present" and len(library.versions("cat2dog")) == 1
     assert tags_of(library, library.find("cat2dog")) == ["mine", "one", "two"]
+    change_tags(library, "cat2dog", remove=["one"])
+    (outcome,) = discover_pairs(read_pairs(written(tmp_path, text.format("one"))), discovery(), library)
+    assert tags_of(library, library.find("cat2dog")) == ["mine", "two"]  # it was taken away on purpose
+    above = Library(tmp_path / "above", search_path=[library.path])
+    (outcome,) = discover_pairs(read_pairs(written(tmp_path, text.format("three"))), discovery(), above)
+    assert outcome.status == "present" and len(above.versions("cat2dog")) == 1

@@ -16,6 +16,7 @@ from editor.diagnosis import (
     RECONSTRUCTION,
     WEAK,
     Finding,
+    _said,
     diagnose,
     direction_unstable,
     edit_weak,
@@ -190,8 +191,17 @@ def test_a_synthetic_picture_has_no_original_to_be_held_against() -> None:
 def test_the_remedy_of_going_back_goes_further_back() -> None:
     weak = edit_weak(inversion().edit(-cat2dog(), -0.1))
     assert weak is not None and weak.remedy.startswith("lower --strength below -0.1")
-    lost = structure_lost(inversion().edit(-cat2dog(), -4.0, keep_background=0.0), inversion(), cat2dog())
-    assert lost is None or "raise --strength above -4" in lost.remedy
+    free = {"keep_background": 0.0, "cross_attention_guidance": 0.0, "guidance_scale": 7.0}
+    lost = next(f for f in inversion().edit(-cat2dog(), -4.0, **free).findings if f.code == "structure-lost")
+    assert "raise --strength above -4" in lost.remedy
+
+
+def test_of_a_prompt_the_remedy_is_another_prompt() -> None:
+    made = replace(inversion(), latents=None, picture=None, caption="two teapots of a kind")
+    missing = source_missing(made.caption, cat2dog(), flag=_said(made))
+    assert missing is not None and missing.remedy.startswith("say what the picture shows with --prompt")
+    strange = unfamiliar_picture(made)
+    assert strange is not None and strange.remedy.endswith("in their words with --prompt")
 
 
 def test_a_part_of_an_unstable_direction_is_no_more_to_be_trusted() -> None:

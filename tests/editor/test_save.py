@@ -142,6 +142,8 @@ def test_the_type_of_the_models_is_repeated(here: dict[str, Direction]) -> None:
     assert Path(again("half.png")).read_bytes() == Path("half.png").read_bytes()
     record = read_record("half.png")
     assert settled({**record, "dtype": "float32"}, Recorded("half.png", record))["dtype"] == "float32"
+    worked("--from", "half.png", "--dtype", "float32", "-o", "whole.png")
+    assert read_record("whole.png")["dtype"] == "float32"
     (note,) = differences(Recorded("half.png", record), "cpu", "float32")
     assert "was made with dtype bfloat16; here are dtype float32" in note
     old = {key: value for key, value in record.items() if key != "dtype"}  # when it was always float32
@@ -150,6 +152,8 @@ def test_the_type_of_the_models_is_repeated(here: dict[str, Direction]) -> None:
 
 def test_a_sum_that_was_rounded_on_its_way_is_the_same_sum(here: dict[str, Direction]) -> None:
     cat = editor().invert("cat.png", steps=2)
+    cat.edit(0.7 * (0.3 * here["cat2dog"])).save("part.png")
+    assert "rounded otherwise" in worked("--from", "part.png").stderr
     cat.edit(0.7 * (0.3 * here["cat2dog"] + here["day2night"] / 3)).save("sum.png")
     result = worked("--from", "sum.png")
     assert "made with the same sum, rounded otherwise: the picture may differ slightly" in result.stderr
@@ -157,7 +161,8 @@ def test_a_sum_that_was_rounded_on_its_way_is_the_same_sum(here: dict[str, Direc
 
 
 def test_numbers_of_numpy_and_torch_are_numbers(here: dict[str, Direction]) -> None:
-    cat = editor().invert("cat.png", steps=np.int64(2), seed=np.int64(3))
+    kl = {"regulariser": editor().regulariser(kl=np.float32(1.5))}
+    cat = editor().invert("cat.png", steps=np.int64(2), seed=np.int64(3), size=np.int64(64), **kl)
     settings: dict[str, Any] = {"cross_attention_guidance": np.float32(0.0), "reuse_forward": np.bool_(True)}
     cat.edit(here["cat2dog"], np.float32(0.5), **settings).save("numpy.png")
     cat.edit(here["cat2dog"], torch.tensor(0.5), cross_attention_guidance=0.0, reuse_forward=True).save(
@@ -166,7 +171,8 @@ def test_numbers_of_numpy_and_torch_are_numbers(here: dict[str, Direction]) -> N
     assert pixels("numpy.png").tobytes() == pixels("torch.png").tobytes()
     record = read_record("numpy.png")
     assert record["strength"] == 0.5 and record["seed"] == 3 and record["settings"]["reuse_forward"] is True
-    editor().generate("a cat", here["cat2dog"], steps=2, seed=np.int64(5)).save("made.png")
+    size = {"size": np.int64(64)}
+    editor().generate("a cat", here["cat2dog"], steps=np.int64(2), seed=np.int64(5), **size).save("made.png")
     assert read_record("made.png")["seed"] == 5
 
 
@@ -183,6 +189,8 @@ def test_a_format_that_cannot_be_read_has_its_record_beside_it(here: dict[str, D
     worked("cat.png", "-d", "cat2dog", "--steps", 2, "-o", "page.pdf")
     assert read_record("page.pdf")["direction"]["name"] == "cat2dog"
     worked("--from", "page.pdf", "-o", "again.png")
+    Path("page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
+    assert read_record("page.eps")["direction"]["name"] == "cat2dog"
 
 
 @pytest.mark.parametrize("ending", ["psd", "xbm", "h5", "fits", "gbr"])

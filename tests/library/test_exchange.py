@@ -300,3 +300,11 @@ def test_concepts_that_a_file_says_itself_are_not_overruled_in_silence(
     with pytest.raises(BadFile, match="leads from 'cat' to 'dog': leave --source and --target out"):
         import_file(library, file, concepts=("kitten", "puppy"))
     assert import_file(library, file, concepts=("cat", "dog")).source == "cat"
+
+
+def test_concepts_that_a_file_lacks_are_given(library: Library, make: Make, tmp_path: Path) -> None:
+    for seed, name in enumerate(("cat2dog", "day2night")):
+        library.save(make(name, seed=seed))
+    file = export_file(library, "cat2dog + day2night", tmp_path / "sum.safetensors")
+    back = import_file(library, file, name="sum", concepts=("cat", "dog at night"))
+    assert (library.load(back.ref).source, back.target) == ("cat", "dog at night")

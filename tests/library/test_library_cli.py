@@ -367,3 +367,12 @@ def test_an_option_of_the_listing_before_a_command_is_refused(filled: Library, r
 def test_a_stream_that_lacks_a_letter_gets_its_number(filled: Library, library: Library) -> None:
     result = CliRunner(charset="latin-1").invoke(main, ["--library", str(library.path)])
     assert result.exit_code == 0 and r"cat \u2192 dog" in result.stdout
+
+
+def test_json_is_json_whatever_the_stream_can_hold(filled: Library, library: Library, make: Make) -> None:
+    library.save(make("x2y", source="🐱", target="→"))
+    for charset in ("latin-1", "utf-8"):
+        result = CliRunner(charset=charset).invoke(
+            main, ["--library", str(library.path), "--concept", "🐱", "--json"]
+        )
+        assert json.loads(result.stdout)[0]["source"] == "🐱"

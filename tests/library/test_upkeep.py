@@ -177,5 +177,13 @@ def test_sweeping_leaves_what_is_not_the_librarys(three: Library) -> None:
         guard.touch()
         os.utime(guard, (long_ago, long_ago))
     (three.path / ".git" / "branches").mkdir()
+    elsewhere = three.path.parent / "elsewhere"
+    elsewhere.mkdir()
+    (three.path / "linked").symlink_to(elsewhere)
+    house = three.path / "photos" / "door"
+    house.mkdir(parents=True)
+    for stray in (elsewhere / ".a.guard", house / "house.guard"):
+        stray.touch()
+        os.utime(stray, (long_ago, long_ago))
     plan = plan_sweep(three)
     assert plan.files == [] and plan.folders == []
