@@ -109,9 +109,9 @@ def main(
     if not options["concepts"]:
         library.check_writable()
     if options["report"]:
-        from directions.report import check_report
+        from library.plot import check_drawing
 
-        check_report(options["report"])
+        check_drawing(options["report"])
     quiet(options)
     if options["pairs"]:
         from directions.cli_many import run_pairs

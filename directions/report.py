@@ -5,31 +5,18 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from directions.quality import SETTLED
-from library.errors import StorageError
-from library.publish import check_folder_writable, storage_errors
+from library.publish import storage_errors
 
 if TYPE_CHECKING:
     from library.direction import Direction
 
-__all__ = ["check_report", "draw"]
+__all__ = ["draw"]
 
 BLUE, RED, GREY = "#3b6ea5", "#b5533c", "#9a9a9a"
 DPI = 120
-
-
-def check_report(path: str | os.PathLike[str]) -> None:
-    """Raise StorageError for a file that `draw` could not write: an ending that it does not know, no such folder."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    file = Path(path)
-    endings = FigureCanvasBase.get_supported_filetypes()
-    if file.suffix.removeprefix(".").lower() not in endings:
-        raise StorageError(f"cannot write {path}: its ending is not one of {', '.join(sorted(endings))}")
-    check_folder_writable(file.absolute().parent)
 
 
 def draw(direction: Direction, path: str | os.PathLike[str]) -> None:

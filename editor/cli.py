@@ -83,7 +83,7 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
     "--models", help="Model set, hub id or local diffusers folder (else DIRECTIONS_MODELS, embedded)."
 )
 @click.option("--size", type=click.IntRange(8), help="Shorter side in pixels [the model's own].")
-@click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
+@click.option("--device", help="cpu, cuda, cuda:1, mps [cuda where it is there, else cpu].")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),

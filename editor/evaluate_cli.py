@@ -41,7 +41,7 @@ BATCH = {"embedded": 10}
 @click.option("--strength", type=float, default=Request.strength, show_default=True, help="Of the direction.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first picture.")
 @click.option("--models", help="Model set, hub id or local folder [the direction's own].")
-@click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
+@click.option("--device", help="cpu, cuda, cuda:1, mps [cuda where it is there, else cpu].")
 @click.option(
     "--batch", type=click.IntRange(1), help="Pictures computed at a time [embedded: 10, others: 1]."
 )
@@ -66,9 +66,16 @@ def evaluate(library: Library, reference: str, encoder: str | None, as_json: boo
     from editor.cli import quiet
     from editor.progress import Progress
     from editor.scoring import score
+    from library.errors import UnknownDirection
     from library.evaluation import save_evaluation
+    from library.names import parse_reference
 
-    version = library.find(reference, encoder)
+    version, negated = library.lookup.find_or_inverse(reference, encoder)
+    if negated:
+        raise UnknownDirection(
+            f"{reference} is {version.ref} negated, and a measurement belongs to a version: measure {version.name}, "
+            f"or save the opposite first: directions compose {reference} --name {parse_reference(reference).name}"
+        )
     library.check_writable()
     direction = library.read(version.path, version)
     request = _request(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -92,16 +93,24 @@ def first_that_fits(choices: Iterable[Choice], need: Callable[[Choice], int], ro
 
 
 def loads(
-    settings: EditSettings, device: str, count: int, batch: int | None, halves: bool = False
+    settings: EditSettings,
+    device: str,
+    count: int,
+    batch: int | None,
+    halves: bool = False,
+    alike: int = 1,
 ) -> Iterator[Load]:
-    """What to try, best first, for `count` edits of each picture; see `Load`.
+    """What to try, best first, for `count` edits of each picture, of which `alike` at most have one size; see `Load`.
 
     Without a batch given, all edits of one picture share its inversion and its reference pass. A processor
     evaluates them one by one, which costs it little, and then they are to the last bit what they are alone;
     a GPU takes as many rows as fit. A batch given, and rows given, stay as they are.
     """
     each = rows_per_edit(settings)
-    first = Load(batch or 1, batch or count, settings.max_rows)
+    first = Load(1, count, settings.max_rows)
+    if batch:
+        pictures = min(batch, alike)
+        first = Load(pictures, min(batch, pictures * count), settings.max_rows)
     if batch or settings.max_rows:
         yield first
         rows: list[int | None] = []
@@ -121,20 +130,32 @@ def roomy(models: Models, settings: EditSettings, load: Load, work: Work, room: 
     return room is None or MOST_MAPS * widest <= room
 
 
-def work_of(request: Request, tasks: Sequence[Task], models: Models, load: Load, negative: bool) -> Work:
-    """The largest of the request's pictures, as so many are computed at a time."""
+def sizes_of(request: Request, tasks: Sequence[Task], models: Models) -> list[tuple[int, int]]:
+    """The size of each task's picture, once it is brought to the request's."""
     from PIL import Image
 
     from editor.images import fit
 
     size = models.native_size if request.size == "native" else request.size
-    sizes = [task.size for task in tasks if task.size is not None]
-    if not sizes:
-        sizes = [(size, size) if isinstance(size, int) else tuple(size or (models.native_size,) * 2)]
-    elif isinstance(size, int):
-        sizes = [fit(Image.new("1", one), size).size for one in sizes]
+    asked = (size, size) if isinstance(size, int) else tuple(size or (models.native_size,) * 2)
+    sizes = []
+    for task in tasks:
+        if task.size is None:
+            sizes.append((int(asked[0]), int(asked[1])))
+        else:
+            sizes.append(fit(Image.new("1", task.size), size).size if isinstance(size, int) else task.size)
+    return sizes
+
+
+def most_alike(request: Request, tasks: Sequence[Task], models: Models) -> int:
+    """How many pictures have one size, and so can be computed together."""
+    return max(Counter(sizes_of(request, tasks, models)).values())
+
+
+def work_of(request: Request, tasks: Sequence[Task], models: Models, load: Load, negative: bool) -> Work:
+    """The largest of the request's pictures, as so many are computed at a time."""
     return Work(
-        max(sizes, key=lambda one: one[0] * one[1]),
+        max(sizes_of(request, tasks, models), key=lambda one: one[0] * one[1]),
         pictures=load.pictures,
         edits=load.edits,
         steps=request.steps,
@@ -162,7 +183,7 @@ def fitted(
 ) -> Load:
     """The load for loaded models and `count` edits of each picture, by what is predicted where room is scarce."""
     device = models.device.type
-    choices = list(loads(settings, device, count, batch))
+    choices = list(loads(settings, device, count, batch, alike=most_alike(request, tasks, models)))
     if roomy(models, settings, choices[0], work_of(request, tasks, models, choices[0], False), room):
         return choices[0]
 

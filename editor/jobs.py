@@ -40,7 +40,7 @@ def run(
     where memory runs out all the same, it is halved once. What the UNet sees in one call with others comes out
     as it would alone but for rounding.
     """
-    from editor.fitting import available, edits_each, fitted
+    from editor.fitting import available, edits_each, fitted, sizes_of
     from editor.record import save_picture
     from editor.replay import settled
     from editor.room import Room, as_settings
@@ -69,7 +69,7 @@ def run(
     def inverted(group: Sequence[Task]) -> list[Inversion]:
         return _inverted(request, group, editor, progress, silent)
 
-    for group in _groups(tasks, editor, request.size, load.pictures):
+    for group in _groups(tasks, sizes_of(request, tasks, editor.models), load.pictures):
         inversions = room.pictures(group, inverted)
         wanted = [
             (task, inversion, place)
@@ -103,21 +103,13 @@ def run(
                     progress.finished()
 
 
-def _groups(tasks: Sequence[Task], editor: Editor, size: Any, batch: int) -> Iterator[Sequence[Task]]:
-    """Tasks whose pictures have one size once they are brought to `size`, at most `batch` together."""
+def _groups(tasks: Sequence[Task], sizes: Sequence[tuple[int, int]], batch: int) -> Iterator[Sequence[Task]]:
+    """Tasks whose pictures have one size, at most `batch` together."""
     if batch == 1:
         yield from _chunks(tasks, 1)
         return
-    from PIL import Image
-
-    from editor.images import fit
-
-    shorter = editor.models.native_size if size == "native" else size
-    by_size: dict[Any, list[Task]] = {}
-    for task in tasks:
-        size = task.size
-        if size is not None and isinstance(shorter, int):
-            size = fit(Image.new("1", size), shorter).size
+    by_size: dict[tuple[int, int], list[Task]] = {}
+    for task, size in zip(tasks, sizes, strict=True):
         by_size.setdefault(size, []).append(task)
     for alike in by_size.values():
         yield from _chunks(alike, batch)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from editor.fitting import available, counted, edits_each, first_that_fits, forecast, loads, work_of
+from editor.fitting import (
+    available,
+    counted,
+    edits_each,
+    first_that_fits,
+    forecast,
+    loads,
+    most_alike,
+    work_of,
+)
 from editor.memory import MEBIBYTE, Forecast, extra_weights, outline
 from editor.plan import Task, Writing
 from editor.request import Request
@@ -44,7 +53,8 @@ def preview(
         found[load] = Forecast({**made.weights, **extra}, made.phases)
         return found[load].peak
 
-    choices = loads(settings, device.type, edits_each(request, writing), batch, request.dtype is None)
+    alike = most_alike(request, tasks, models)
+    choices = loads(settings, device.type, edits_each(request, writing), batch, request.dtype is None, alike)
     load = first_that_fits(choices, need, free)
     if load not in found:
         need(load)

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from library.publish import storage_errors
+from library.errors import StorageError
+from library.publish import check_folder_writable, storage_errors
 from library.similar import neighbours
 
 if TYPE_CHECKING:
     from library.direction import Direction
     from library.store import Library
 
-__all__ = ["draw"]
+__all__ = ["check_drawing", "draw"]
 
 MOST_NEIGHBOURS = 12
+
+
+def check_drawing(path: str | os.PathLike[str]) -> None:
+    """Raise StorageError for a file that cannot be drawn: an ending that matplotlib does not know, no such folder."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    file = Path(path)
+    endings = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix.removeprefix(".").lower() not in endings:
+        raise StorageError(f"cannot write {path}: its ending is not one of {', '.join(sorted(endings))}")
+    check_folder_writable(file.absolute().parent)
 
 
 def draw(library: Library, direction: Direction, path: str | os.PathLike[str]) -> None:
     """Write the picture to `path`; the ending chooses the format. Raises StorageError."""
     from matplotlib.figure import Figure
+
+    check_drawing(path)
 
     energy = (direction.tensor.astype("float64") ** 2).sum(axis=1)
     near, _ = neighbours(library, direction)
@@ -41,7 +56,4 @@ def draw(library: Library, direction: Direction, path: str | os.PathLike[str]) -
     right.set(xlabel="cosine", title="cosine to its neighbours")
     figure.suptitle(f"{direction.ref}  ({direction.encoder}, norm {direction.norm:.3g})")
     with storage_errors("write", path):
-        try:
-            figure.savefig(path, dpi=120)
-        except ValueError as fault:  # an ending that matplotlib does not know
-            raise OSError(str(fault)) from fault
+        figure.savefig(path, dpi=120)

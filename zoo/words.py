@@ -32,6 +32,8 @@ SAME_IN_PLURAL = _set("aircraft bison deer fish moose offspring salmon sheep shr
 PLURAL_ONLY = _set(
     "clothes glasses goggles headphones jeans pajamas pants scissors shorts sunglasses tights trousers"
 )
+#: Singular, though they look like plurals.
+IN_S = _set("alias asparagus atlas bias canvas chaos christmas cosmos gas lens pancreas rhinoceros")
 MANS = _set("caiman german human norman ottoman roman shaman talisman")  # plural in -s
 MENS = _set("abdomen acumen amen men omen ramen regimen specimen stamen")  # singular, or irregular
 IRREGULAR = {
@@ -45,7 +47,7 @@ IRREGULAR = {
 }  # fmt: skip
 FROM_PLURAL = {many: one for one, many in IRREGULAR.items()}
 AN_BEFORE = re.compile(r"(?:[aeio]|u(?!ni|s[aeu]|ti|ke|rop|rin|kul)|h(?:eir|onest|onou?r|our)|8|11|18)", re.I)
-A_BEFORE = re.compile(r"(?:eu|ewe|one\b|once\b|uni|11\d)", re.I)
+A_BEFORE = re.compile(r"(?:eu|ewe|one\b|once\b|uni|ufo|11\d)", re.I)
 
 
 def words_of(text: str) -> list[str]:
@@ -85,6 +87,7 @@ def _singulars(word: str) -> list[str]:
     candidates = [word[:-3] + "y" if word.endswith("ies") else "", word[:-1], word[:-2]]
     if re.search(r"(?:[^aeiou]s|x|z|ch|sh|bus|gas)es$", word) and not word.endswith("rses"):
         candidates.reverse()
+    candidates.sort(key=lambda one: one not in IN_S)
     return [one for one in candidates if len(one) > 1 and plural(one) == word]
 
 
@@ -92,6 +95,8 @@ def is_plural(word: str) -> bool:
     """Whether a word looks like a plural: `"cats"`, `"glasses"`, not `"glass"` or `"bus"`."""
     if word in FROM_PLURAL or word in PLURAL_ONLY:
         return True
+    if word in IN_S:
+        return False
     if word.endswith("men"):
         return word not in MENS
     return len(word) > 3 and word.endswith("s") and not re.search(r"(?:ss|us|is)$", word)

@@ -83,7 +83,10 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     if options.synthetic and words:
         made.error("--synthetic makes its own pictures; leave --dataset out")
     if options.output is None:  # the tables of one kind do not replace those of the other
-        options.output = OUTPUT.with_name(f"{OUTPUT.name}-synthetic") if options.synthetic else OUTPUT
+        kind = "synthetic" if options.synthetic else PIE_BENCH if pie else ""
+        kind = options.folder.absolute().name if options.folder else kind
+        parts = (OUTPUT.name, kind, "quick" if options.quick else "")
+        options.output = OUTPUT.with_name("-".join(filter(None, parts)))
     options.steps = options.steps or (QUICK_STEPS if options.quick else STEPS)
     if options.curve_pictures is None:
         options.curve_pictures = 0 if options.quick else CURVE_PICTURES

@@ -24,7 +24,7 @@ from benchmarks.quality.batch import Batch, Sample
 from benchmarks.quality.figures import Figure, psnr_of, ssim_map, unit
 from benchmarks.quality.measures import STRUCTURE, Values, at_size
 from benchmarks.quality.rivals import Outcome
-from benchmarks.quality.tasks import Task
+from benchmarks.quality.tasks import Task, content_digest
 from editor.errors import EditorError
 from editor.images import read_picture
 from editor.session import Editor
@@ -121,8 +121,10 @@ def pie_task(editor: Editor, folder: Path, count: int | None = None) -> Task:
 
 
 def _digest(entry: Entry) -> str:
-    text = json.dumps([entry.original_prompt, entry.editing_prompt, entry.picture.name])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    told = [entry.original_prompt, entry.editing_prompt, content_digest(entry.picture)]
+    digest = hashlib.sha256(json.dumps(told).encode())
+    digest.update(np.packbits(entry.mask).tobytes())
+    return digest.hexdigest()[:8]
 
 
 def _samples(

@@ -131,10 +131,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def share(summary: Summary, figure: str) -> Mapping[str, float]:
-    """Task → the mean of a figure that does not depend on the method."""
-    found = {}
-    for place in summary.pictures:
-        interval = summary.interval(place, figure)
-        if interval is not None:
-            found[place.task] = interval.mean
-    return found
+    """Task → the mean of a figure that does not depend on the method, over all pictures that any method edited."""
+    found: dict[str, dict[str, float]] = {}
+    for place, pictures in summary.pictures.items():
+        for picture, values in pictures.items():
+            if figure in values:
+                found.setdefault(place.task, {})[picture] = values[figure]
+    return {task: sum(values.values()) / len(values) for task, values in found.items()}

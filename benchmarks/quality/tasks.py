@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -134,12 +135,28 @@ def folder_task(editor: Editor, folder: Path, source: str, target: str, count: i
     Raises EditorError where the folder has no picture.
     """
     files = pictures_in(folder)[:count]
-    load = partial(_folder_samples, editor, files, source, target)
-    return Task(f"{source} → {target}", tuple(file.name for file in files), load)
+    digests = [content_digest(file, _mask_file(file)) for file in files]
+    keys = tuple(f"{file.name}-{digest}" for file, digest in zip(files, digests, strict=True))
+    load = partial(_folder_samples, editor, files, keys, digests, source, target)
+    return Task(f"{source} → {target}", keys, load)
+
+
+def content_digest(*files: Path) -> str:
+    """Eight hexadecimal digits over the bytes of those of the files that there are."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"none")
+    return digest.hexdigest()[:8]
 
 
 def _folder_samples(
-    editor: Editor, files: Sequence[Path], source: str, target: str, numbers: Sequence[int]
+    editor: Editor,
+    files: Sequence[Path],
+    keys: Sequence[str],
+    digests: Sequence[str],
+    source: str,
+    target: str,
+    numbers: Sequence[int],
 ) -> list[Sample]:
     direction = found_direction(source, target, editor.models.name)
     size = (editor.models.native_size, editor.models.native_size)
@@ -150,8 +167,8 @@ def _folder_samples(
         mask = _folder_mask(files[n], size)
         samples.append(
             Sample(
-                key=files[n].name,
-                seed=n,
+                key=keys[n],
+                seed=int(digests[n], 16),
                 caption=caption,
                 target_caption=swapped(caption, source, target),
                 direction=direction,
@@ -163,9 +180,13 @@ def _folder_samples(
     return samples
 
 
+def _mask_file(file: Path) -> Path:
+    return file.parent / MASKS / f"{file.stem}.png"
+
+
 def _folder_mask(file: Path, size: tuple[int, int]) -> np.ndarray | None:
     """The mask of a picture, cut as the picture is; None where there is none."""
-    path = file.parent / MASKS / f"{file.stem}.png"
+    path = _mask_file(file)
     if not path.is_file():
         return None
     mask = read_picture(path).convert("L")

@@ -135,6 +135,10 @@ def show(
     library: Library, reference: str, captions: bool, plot: str | None, encoder: str | None, as_json: bool
 ) -> None:
     """The record of a direction: how it was made, by whom, and how good it is."""
+    if plot:
+        from library.plot import check_drawing
+
+        check_drawing(plot)
     direction = library.resolve(reference, encoder)
     details = _details(library, direction)
     measured = _measured(library, direction)

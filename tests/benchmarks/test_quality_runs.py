@@ -14,9 +14,10 @@ from benchmarks.quality.__main__ import main
 from benchmarks.quality.figures import Interval
 from benchmarks.quality.measures import ACCURACY, MSE, STRUCTURE
 from benchmarks.quality.methods import DEFAULT_NAME, FAST_NAME, RIVALS, Method
+from benchmarks.quality.options import parsed
 from benchmarks.quality.report import cell
 from benchmarks.quality.runs import Results, plan
-from benchmarks.quality.summary import Place, Summary, claims
+from benchmarks.quality.summary import Place, Summary, claims, share
 from benchmarks.quality.tasks import Task
 
 TASKS = ("cat → dog", "horse → zebra")
@@ -134,3 +135,23 @@ def test_claims(tmp_path: Path) -> None:
 def test_cells_as_people_read_them() -> None:
     assert cell(Interval(0.924, 0.891, 0.956, 250), ACCURACY) == "92.4 [89.1, 95.6]"
     assert cell(None, ACCURACY) == "–"
+
+
+def test_every_kind_of_run_has_a_folder_of_its_own() -> None:
+    folder = ["--dataset", "some/cats", "--source", "cat", "--target", "dog"]
+    kinds = ([], ["--quick"], ["--synthetic"], folder, ["--dataset", "pie-bench", "x"], [*folder, "--quick"])
+    found = [parsed(given).output.name for given in kinds]
+    assert found == [
+        "quality", "quality-quick", "quality-synthetic", "quality-cats", "quality-pie-bench", "quality-cats-quick",
+    ]  # fmt: skip
+
+
+def test_a_share_is_over_all_pictures_of_a_task() -> None:
+    summary = Summary.__new__(Summary)
+    few, all_of_them = {"1": {"captioned": 1.0}}, {"1": {"captioned": 1.0}, "2": {"captioned": 0.0}}
+    summary.pictures = {
+        Place("a", "x", 1.0): all_of_them,
+        Place("a", "x", 0.5): few,
+        Place("b", "x", 1.0): {"1": {}},
+    }
+    assert share(summary, "captioned") == {"a": 0.5}

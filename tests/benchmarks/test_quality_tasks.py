@@ -53,11 +53,16 @@ def test_folder(editor: Editor, quick_directions: None, tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.full((80, 120), 255, np.uint8)).save(tmp_path / "masks" / "1.png")
     task = tasks.folder_task(editor, tmp_path, "cat", "dog", 5)
-    assert task.name == "cat → dog" and task.keys == ("0.png", "1.png")
+    assert task.name == "cat → dog" and [key.rpartition("-")[0] for key in task.keys] == ["0.png", "1.png"]
     first, second = task.load([0, 1])
     assert first.picture is not None and first.picture.size == (64, 64)
     assert first.mask is None
     assert second.mask is not None and second.mask.shape == (64, 64) and second.mask.all()
-    assert second.wanted == {"source": "cat", "target": "dog"}
+    assert second.wanted == {"source": "cat", "target": "dog"} and second.key == task.keys[1]
+    seeds = [first.seed, second.seed]
+    Image.fromarray(np.full((80, 120), 255, np.uint8)).save(tmp_path / "masks" / "0.png")
+    other = tasks.folder_task(editor, tmp_path, "cat", "dog", 5)  # results with the mask are others
+    assert other.keys[0] != task.keys[0] and other.keys[1] == task.keys[1]
+    assert other.load([1])[0].seed == seeds[1] != seeds[0]
     with pytest.raises(EditorError, match="no pictures"):
         tasks.folder_task(editor, tmp_path / "masks" / "none", "cat", "dog", 5)

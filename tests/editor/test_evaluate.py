@@ -188,3 +188,7 @@ def test_wilsons_interval() -> None:
     for hits, count in ((3, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="expected at least one try"):
             wilson(hits, count)
+
+
+def test_the_opposite_of_a_direction_is_not_measured_as_that(library: Library) -> None:
+    failed(evaluate("dog2cat", *QUICK), "dog2cat is cat2dog@", "directions compose dog2cat --name dog2cat")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from editor import fitting
 from editor.errors import EditorError, ModelsUnavailable
-from editor.fitting import Load, available, first_that_fits, fitted, loads, roomy
+from editor.fitting import Load, available, first_that_fits, fitted, loads, most_alike, roomy, sizes_of
 from editor.footprint import footprint
 from editor.memory import KERNELS, Work, extra_weights, outline, predict
 from editor.models import Models
@@ -166,9 +166,20 @@ def test_a_processor_takes_edits_one_by_one_and_a_gpu_what_fits() -> None:
     without = replace(settings, guidance_scale=1.0)
     assert [load.max_rows for load in loads(without, "cpu", 3, None)] == [1]
     given = list(loads(replace(settings, max_rows=3), "cpu", 3, None))
-    assert given == [Load(1, 3, 3)] and list(loads(settings, "cpu", 3, 2)) == [Load(2, 2, None)]
+    assert given == [Load(1, 3, 3)] and list(loads(settings, "cpu", 3, 2)) == [Load(1, 2, None)]
+    assert list(loads(settings, "cpu", 3, 4, alike=9)) == [Load(4, 4, None)]
+    assert list(loads(settings, "cpu", 3, 99, alike=2)) == [Load(2, 6, None)]  # no more than there is
     assert Load(1, 3, 2).together(settings) == 1 and Load(1, 3, None).together(settings) == 3
     assert Load(1, 3, None).rows(settings) == 6 and Load(1, 3, 4).rows(settings) == 4
+
+
+def test_pictures_are_alike_once_they_have_the_size_asked_for() -> None:
+    models = loaded("embedded")
+    tasks = [Task((), "x.png", size) for size in ((80, 64), (160, 128), (64, 64), (640, 640), (40, 32))]
+    assert most_alike(Request(), tasks, models) == 3
+    assert most_alike(Request(size=None), tasks, models) == 1
+    assert sizes_of(Request(size=32), tasks[:3], models) == [(40, 32), (40, 32), (32, 32)]
+    assert sizes_of(Request(prompt="a cat", size=(40, 30)), [Task(())], models) == [(40, 30)]
 
 
 def test_half_precision_comes_last_and_only_on_a_gpu() -> None:

@@ -118,7 +118,9 @@ def test_show(filled: Library, run: Run, tmp_path: Path) -> None:
     assert "note: dog2cat is cat2dog@2 negated" in run("show", "dog2cat").stderr
     plot = tmp_path / "out.png"
     assert run("show", "cat2dog", "--plot", plot).exit_code == 0 and plot.read_bytes()[:4] == b"\x89PNG"
-    assert run("show", "cat2dog", "--plot", tmp_path / "out.xyz").exit_code == 1
+    for wrong in ("out.xyz", "out"):
+        result = run("show", "cat2dog", "--plot", tmp_path / wrong)
+        assert result.exit_code == 1 and "its ending is not one of" in result.stderr
 
 
 def test_the_life_of_a_direction(filled: Library, run: Run, tmp_path: Path) -> None:

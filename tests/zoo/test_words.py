@@ -28,6 +28,10 @@ from zoo.words import forms, names_concept, plural, singular, swap_concept, with
         ("the sea", "the sea"),
         ("two cats", "two cats"),
         ("bus", "a bus"),
+        ("lens", "a lens"),
+        ("atlas", "an atlas"),
+        ("rhinoceros", "a rhinoceros"),
+        ("UFO", "a UFO"),
         ("sheep", "a sheep"),
     ],
 )
@@ -42,6 +46,7 @@ def test_a_concept_takes_its_article(phrase: str, expected: str) -> None:
         ("sheep", "sheep"), ("mouse", "mice"), ("human", "humans"), ("woman", "women"),
         ("child", "children"), ("snowman", "snowmen"),
         ("zebra", "zebras"), ("horse", "horses"), ("nurse", "nurses"), ("church", "churches"),
+        ("lens", "lenses"), ("canvas", "canvases"), ("rhinoceros", "rhinoceroses"),
     ],
 )  # fmt: skip
 def test_singular_and_plural_are_found_from_each_other(one: str, many: str) -> None:
