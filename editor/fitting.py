@@ -132,9 +132,7 @@ def roomy(models: Models, settings: EditSettings, load: Load, work: Work, room: 
 
 def sizes_of(request: Request, tasks: Sequence[Task], models: Models) -> list[tuple[int, int]]:
     """The size of each task's picture, once it is brought to the request's."""
-    from PIL import Image
-
-    from editor.images import fit
+    from editor.images import fitted_size
 
     size = models.native_size if request.size == "native" else request.size
     asked = (size, size) if isinstance(size, int) else tuple(size or (models.native_size,) * 2)
@@ -143,7 +141,7 @@ def sizes_of(request: Request, tasks: Sequence[Task], models: Models) -> list[tu
         if task.size is None:
             sizes.append((int(asked[0]), int(asked[1])))
         else:
-            sizes.append(fit(Image.new("1", task.size), size).size if isinstance(size, int) else task.size)
+            sizes.append(fitted_size(task.size, size) if isinstance(size, int) else task.size)
     return sizes
 
 

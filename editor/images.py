@@ -94,11 +94,16 @@ def pad_to_multiple(pixels: torch.Tensor, multiple: int) -> torch.Tensor:
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
 
 
+def fitted_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Width and height of a picture of `size` once its shorter side is `shorter` pixels."""
+    width, height = size
+    scale = shorter / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def fit(image: Image.Image, shorter: int) -> Image.Image:
     """The picture at the size whose shorter side is `shorter` pixels; its proportions stay."""
-    width, height = image.size
-    scale = shorter / min(width, height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = fitted_size(image.size, shorter)
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -197,6 +197,6 @@ def _embedded(path: Path, beside: Path) -> str | None:
             image.load()  # the text may come after the pixels
             return getattr(image, "text", {}).get(RECORD_KEY)
     except OSError:  # a format that is only written, or read with the help of another program
-        if beside.is_file() and path.suffix.lower() != ".png":
+        if path.is_file() and beside.is_file() and path.suffix.lower() != ".png":
             return None
         raise

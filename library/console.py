@@ -104,22 +104,26 @@ def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
 
 def emit_json(value: Any) -> None:
     """Print `value` as JSON on stdout; numpy numbers, paths and other things as their plain form."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=_ascii_only(), default=_plain))
+    click.echo(_json(value))
 
 
 def emit_json_lines(rows: Iterable[Any]) -> None:
     """Print an array of rows, one at a time: a large listing is never held whole as text."""
-    opening, ascii_only = "[\n", _ascii_only()
+    opening = "[\n"
     for row in rows:
-        text = json.dumps(dict(row), indent=2, ensure_ascii=ascii_only, default=_plain)
-        click.echo(opening + "  " + text.replace("\n", "\n  "), nl=False)
+        click.echo(opening + "  " + _json(dict(row)).replace("\n", "\n  "), nl=False)
         opening = ",\n"
     click.echo("[]" if opening == "[\n" else "\n]")
 
 
-def _ascii_only() -> bool:
-    """Whether standard output takes less than all letters, so that JSON has to escape them."""
-    return not str(getattr(sys.stdout, "encoding", "")).lower().replace("-", "").startswith("utf")
+def _json(value: Any) -> str:
+    """JSON text; all escaped where standard output lacks a letter, or a name is no UTF-8."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2, default=_plain)
+    return text
 
 
 def _plain(value: Any) -> Any:

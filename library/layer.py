@@ -104,9 +104,8 @@ class Layer:
 
     def folders(self) -> list[Path]:
         """The folders that a library has, the innermost first; what is called otherwise or a link is somebody's."""
-        names = [self.folder / name for name in _folders(self.folder) if _called(check_name, name)]
-        leaves = [name / leaf for name in names for leaf in _folders(name) if _called(check_encoder, leaf)]
-        return [folder for folder in (*leaves, *names, self.folder) if not folder.is_symlink()]
+        names = _inside(self.folder, check_name)
+        return [*(leaf for name in names for leaf in _inside(name, check_encoder)), *names, self.folder]
 
     def aliases(self, name: str, encoder: str) -> dict[str, int]:
         """`{"blessed": 1}`; raises DamagedFile."""
@@ -191,13 +190,16 @@ def listdir(folder: Path) -> list[str]:
         raise StorageError(f"cannot read {folder}: {(fault.strerror or str(fault)).lower()}") from fault
 
 
-def _called(check: Callable[[str], str], name: str) -> bool:
-    """Whether a name obeys a rule."""
-    try:
-        check(name)
-    except BadName:
-        return False
-    return True
+def _inside(folder: Path, check: Callable[[str], str]) -> list[Path]:
+    """The folders in a folder whose names obey a rule; no links, which lead elsewhere."""
+
+    def called(name: str) -> bool:
+        try:
+            return bool(check(name))
+        except BadName:
+            return False
+
+    return [folder / n for n in _folders(folder) if called(n) and not (folder / n).is_symlink()]
 
 
 def _folders(folder: Path) -> list[str]:

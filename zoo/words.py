@@ -24,16 +24,19 @@ CONNECTING = _set(
 #: Words of a concept that a caption may say otherwise: "cat wearing a hat" is named by "a cat in a hat".
 UNNEEDED = DETERMINERS | _set("and at in of on the wearing with")
 UNCOUNTABLE = _set(
-    "air autumn daylight daytime dusk dawn fall fog fire furniture glass gold grass hair hay ice jewelry "
-    "lightning makeup midnight mist moonlight mud music nature night noon rain sand silver smoke snow spring "
-    "summer sunlight sunshine traffic water weather wheat winter wood"
+    "air asparagus autumn chaos christmas cosmos daylight daytime dusk dawn fall fog fire furniture glass "
+    "gold grass hair hay ice jewelry lightning makeup midnight mist moonlight mud music nature night noon "
+    "rain sand silver smoke snow spring summer sunlight sunshine traffic water weather wheat winter wood"
 )
 SAME_IN_PLURAL = _set("aircraft bison deer fish moose offspring salmon sheep shrimp species swine trout")
 PLURAL_ONLY = _set(
     "clothes glasses goggles headphones jeans pajamas pants scissors shorts sunglasses tights trousers"
 )
 #: Singular, though they look like plurals.
-IN_S = _set("alias asparagus atlas bias canvas chaos christmas cosmos gas lens pancreas rhinoceros")
+IN_S = _set(
+    "alias asparagus atlas bias canvas chaos christmas cosmos cyclops gas lens pancreas rhinoceros thermos "
+    "triceratops"
+)
 MANS = _set("caiman german human norman ottoman roman shaman talisman")  # plural in -s
 MENS = _set("abdomen acumen amen men omen ramen regimen specimen stamen")  # singular, or irregular
 IRREGULAR = {

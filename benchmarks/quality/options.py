@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import arguments
+from library.names import direction_name
 
 PIE_BENCH = "pie-bench"
 OUTPUT = Path("benchmarks/results/quality")
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help=f"results and tables [{OUTPUT}; synthetic: {OUTPUT}-synthetic]",
+        help=f"results and tables [{OUTPUT}; with -synthetic, -FOLDER-cat2dog, -pie-bench, -quick behind it for those]",
     )
     add("--pictures", type=_positive, metavar="N", help=f"a task [{PICTURES}, PIE-Bench all; quick: 2]")
     add("--curve-pictures", type=int, metavar="N", help="a task, at the knobs' other values [50; quick: 0]")
@@ -84,7 +85,8 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
         made.error("--synthetic makes its own pictures; leave --dataset out")
     if options.output is None:  # the tables of one kind do not replace those of the other
         kind = "synthetic" if options.synthetic else PIE_BENCH if pie else ""
-        kind = options.folder.absolute().name if options.folder else kind
+        if options.folder:
+            kind = f"{options.folder.resolve().name}-{direction_name(options.source, options.target)}"
         parts = (OUTPUT.name, kind, "quick" if options.quick else "")
         options.output = OUTPUT.with_name("-".join(filter(None, parts)))
     options.steps = options.steps or (QUICK_STEPS if options.quick else STEPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,15 @@ def test_lpips_says_what_it_needs() -> None:
             backbones.Lpips("alex", CPU)
     else:
         pytest.skip("torchmetrics is installed here")
+
+
+def test_results_are_known_by_pictures_and_masks(editor: Editor, folder: Path, tmp_path: Path) -> None:
+    before = pie_bench.pie_task(editor, folder).keys
+    copy = tmp_path / "pie"
+    shutil.copytree(folder, copy)
+    assert pie_bench.pie_task(editor, copy).keys == before
+    mapping = json.loads((copy / "mapping_file.json").read_text())
+    mapping["000000000000"]["mask"] = [0, 10]
+    (copy / "mapping_file.json").write_text(json.dumps(mapping))
+    Image.new("RGB", (512, 512)).save(copy / "annotation_images" / mapping["000000000001"]["image_path"])
+    assert not set(pie_bench.pie_task(editor, copy).keys) & set(before)

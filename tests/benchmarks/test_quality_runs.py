@@ -142,7 +142,8 @@ def test_every_kind_of_run_has_a_folder_of_its_own() -> None:
     kinds = ([], ["--quick"], ["--synthetic"], folder, ["--dataset", "pie-bench", "x"], [*folder, "--quick"])
     found = [parsed(given).output.name for given in kinds]
     assert found == [
-        "quality", "quality-quick", "quality-synthetic", "quality-cats", "quality-pie-bench", "quality-cats-quick",
+        "quality", "quality-quick", "quality-synthetic", "quality-cats-cat2dog", "quality-pie-bench",
+        "quality-cats-cat2dog-quick",
     ]  # fmt: skip
 
 

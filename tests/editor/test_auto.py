@@ -194,3 +194,8 @@ def test_going_back_is_chosen_by_the_end_that_it_goes_to() -> None:
     assert back.strength == -1 and back.there is forward.there
     assert [t.presence for t in back.trials] == pytest.approx([t.presence for t in forward.trials], abs=1e-3)
     assert "'cat'" in back.reason and "nearer to 'dog'" in back.reason
+
+
+def test_of_a_prompt_the_remedy_is_another_prompt(tried: list[Any]) -> None:
+    choice = choose(replace(inversion(), latents=None), cat2dog(), strength=0.3)
+    assert "or a --prompt that says" in choice.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,12 @@ def test_the_command_is_told_where_its_networks_are(
 def test_a_sweep_is_not_evaluated(cat: list[Any]) -> None:
     result = run(*cat, "--evaluate", "--sweep", "strength=0,1")
     assert result.exit_code == 2 and "--evaluate and --sweep exclude each other" in result.stderr
+
+
+def test_clip_judges_going_back_by_the_end_that_it_goes_to(
+    elsewhere: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    evaluator = elsewhere(clip=tiny_clip(tmp_path))
+    forward = edit()
+    back = replace(forward, direction=-forward.direction, record={**forward.record, "strength": -1.0})
+    assert evaluator(back)["after"] == evaluator(forward)["after"]

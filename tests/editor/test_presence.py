@@ -74,6 +74,10 @@ def test_a_picture_unlike_its_caption_cannot_be_compared() -> None:
     dog = editor().invert(picture("dog"), CAPTION, steps=1)
     with pytest.raises(PresenceUnknown, match=f"no nearer to its caption '{CAPTION}' than to what cat2dog"):
         presence([dog.edit(cat2dog())])
+    with pytest.raises(
+        PresenceUnknown, match="than to what dog2cat comes from; say what it shows with --caption"
+    ):
+        presence([dog.edit((-cat2dog()).renamed("dog2cat"), -1.0)])
 
 
 def test_edits_must_know_what_they_are_of(edits: list[Edit]) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from editor import Editor
-from editor.errors import EditorError
+from editor.errors import EditorError, PictureError
 from editor.inversion import Inversion
 from editor.record import read_record
 from editor.replay import differences, settled
@@ -191,6 +191,8 @@ def test_a_format_that_cannot_be_read_has_its_record_beside_it(here: dict[str, D
     worked("--from", "page.pdf", "-o", "again.png")
     Path("page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
     assert read_record("page.eps")["direction"]["name"] == "cat2dog"
+    with pytest.raises(PictureError, match="no such file"):
+        read_record("page.jpg")  # another picture's record is not this one's
 
 
 @pytest.mark.parametrize("ending", ["psd", "xbm", "h5", "fits", "gbr"])

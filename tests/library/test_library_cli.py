@@ -378,3 +378,21 @@ def test_json_is_json_whatever_the_stream_can_hold(filled: Library, library: Lib
             main, ["--library", str(library.path), "--concept", "🐱", "--json"]
         )
         assert json.loads(result.stdout)[0]["source"] == "🐱"
+
+
+def test_json_is_json_in_the_locale_of_containers() -> None:
+    """There standard output takes any byte, so that a name that is no UTF-8 would break the text."""
+    code = """if True:
+        import click
+        from library.console import emit_json, reports_failures
+
+        @click.command()
+        @reports_failures()
+        def main(): emit_json({'file': 'caf\\udce9.png', 'arrow': '→'})
+        main()
+    """
+    for locale in ("C", "C.UTF-8"):
+        environment = {**os.environ, "LC_ALL": locale}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+        assert json.loads(done.stdout) == {"file": "caf\udce9.png", "arrow": "\u2192"}

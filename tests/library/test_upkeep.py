@@ -180,9 +180,15 @@ def test_sweeping_leaves_what_is_not_the_librarys(three: Library) -> None:
     elsewhere = three.path.parent / "elsewhere"
     elsewhere.mkdir()
     (three.path / "linked").symlink_to(elsewhere)
-    house = three.path / "photos" / "door"
-    house.mkdir(parents=True)
-    for stray in (elsewhere / ".a.guard", house / "house.guard"):
+    house, my_own = three.path / "photos" / "door", three.path / "My photos" / "door"
+    for folder in (house, my_own, elsewhere / "raw", elsewhere / "drafts"):
+        folder.mkdir(parents=True)
+    for stray in (
+        elsewhere / ".a.guard",
+        elsewhere / "raw" / ".b.guard",
+        house / "house.guard",
+        my_own / ".c.guard",
+    ):
         stray.touch()
         os.utime(stray, (long_ago, long_ago))
     plan = plan_sweep(three)

@@ -33,6 +33,7 @@ from zoo.words import forms, names_concept, plural, singular, swap_concept, with
         ("rhinoceros", "a rhinoceros"),
         ("UFO", "a UFO"),
         ("sheep", "a sheep"),
+        ("christmas", "christmas"),
     ],
 )
 def test_a_concept_takes_its_article(phrase: str, expected: str) -> None:
