@@ -239,8 +239,11 @@ def agreement_text(quality: dict[str, Any]) -> str:
     """`0.991 between two halves of the captions (95%: 0.987 to 0.995)`."""
     if quality["agreement"] is None:
         return "unknown: one caption a side"
+    found = f"{quality['agreement']:.3f} between two halves of the captions"
+    if quality["interval"] is None:
+        return f"{found} (too few for an interval)"
     low, high = quality["interval"]
-    return f"{quality['agreement']:.3f} between two halves of the captions (95%: {low:.3f} to {high:.3f})"
+    return f"{found} (95%: {low:.3f} to {high:.3f})"
 
 
 def _rejected(counts: dict[str, dict[str, int]]) -> str:

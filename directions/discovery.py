@@ -148,7 +148,7 @@ class Discovery(Concepts):
         quality = self._with_words(quality, sides, target.mean - source.mean)
         verdict = judge(
             quality, min(source.count, target.count), sides[0].concept, sides[1].concept,
-            given or settings.writer == "templates",
+            given or settings.writer == "templates", bool(settings.paired),
         )  # fmt: skip
         counts = {"source": sides[0].counts(), "target": sides[1].counts()}
         figures = {**quality.as_dict(), "counts": counts, "stability": verdict.word, "verdict": verdict.text}

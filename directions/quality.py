@@ -45,7 +45,8 @@ class Quality:
     """The figures of one direction.
 
     agreement: split-half cosine, the mean over 200 random halvings of the captions of the cosine between the
-    directions of the two halves; None with fewer than two captions a side. interval: 95%, bootstrap.
+    directions of the two halves; None with fewer than two captions a side. interval: 95%, bootstrap; None with
+    fewer than four.
     accuracy: expected cosine to the direction that endless captions would give, √(signal / |d|²); None with
     fewer than two captions a side.
     curve: [[captions, mean cosine to d]…]; flattens_at: where it first reaches 0.99, interpolated; None if
@@ -179,9 +180,10 @@ def _dots(ones: Floats, others: Floats) -> Floats:
 
 def agreement(
     source: Moments, target: Moments, paired: bool = False
-) -> tuple[float, tuple[float, float]] | None:
+) -> tuple[float, tuple[float, float] | None] | None:
     """The split-half cosine and its 95% interval; None with fewer than two captions on a side.
 
+    With fewer than four there is no interval: a half of one caption drawn again is that caption.
     The interval is the spread of 1000 replicates, each a random halving with every half's blocks drawn again
     with replacement, moved so that its mean lies on the figure.
     """
@@ -197,6 +199,8 @@ def agreement(
             halves = [blocks.drawn_again(rng, half) for half in halves]
         values.append(blocks.cosines(blocks.weights(halves[0]), blocks.weights(halves[1])))
     mean = float(values[0].mean())
+    if blocks.fewest < 4:
+        return mean, None
     low, high = np.percentile(values[1] - values[1].mean(), [2.5, 97.5])
     return mean, (max(-1.0, mean + float(low)), min(1.0, mean + float(high)))
 

@@ -56,7 +56,9 @@ def rebuild(direction: Direction, discovery: Discovery) -> Direction:
         "rebuilt_from": origin,
         "tags": list(direction.record.get("tags", ())),
     }
-    return discovery.assemble(name, sides, settings, record)
+    return discovery.assemble(
+        name, sides, settings, record, "given" in record["generation"].get("written_by", ())
+    )
 
 
 def _sides(direction: Direction) -> tuple[Captions, Captions]:

@@ -98,6 +98,8 @@ def _figures(axes: Any, direction: Direction, quality: Mapping[str, Any]) -> Non
 def _interval(quality: Mapping[str, Any]) -> str:
     if quality["agreement"] is None:
         return "unknown"
+    if quality["interval"] is None:
+        return f"{quality['agreement']:.4f}   (too few for an interval)"
     low, high = quality["interval"]
     return f"{quality['agreement']:.4f}   (95%: {low:.4f} to {high:.4f})"
 

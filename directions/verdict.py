@@ -24,10 +24,13 @@ class Verdict:
     text: str
 
 
-def judge(quality: Quality, count: int, source: str, target: str, given: bool = False) -> Verdict:
+def judge(
+    quality: Quality, count: int, source: str, target: str, given: bool = False, paired: bool = False
+) -> Verdict:
     """What the figures of a direction from `count` captions a side mean.
 
-    given: the captions were not written for this, so that asking for more of them is no remedy.
+    given: the captions were not written for this, so that asking for more of them is no remedy. paired: the
+    figures are those of pairs.
     """
     if quality.agreement is None or quality.accuracy is None:
         return Verdict("unknown", "one caption a side says nothing about stability: give more captions")
@@ -38,7 +41,7 @@ def judge(quality: Quality, count: int, source: str, target: str, given: bool = 
             f"spread apart): choose words that differ more than {source!r} and {target!r}, or say what "
             'differs ("cat wearing a hat")',
         )
-    word, text = _stability(quality, count, given)
+    word, text = _stability(quality, count, given, paired)
     poor = [
         f"{rate:.0%} of the captions for {concept!r} name it"
         for rate, concept in zip(quality.on_concept, (source, target), strict=True)
@@ -49,18 +52,20 @@ def judge(quality: Quality, count: int, source: str, target: str, given: bool = 
     return Verdict(word, text)
 
 
-def _stability(quality: Quality, count: int, given: bool) -> tuple[str, str]:
+def _stability(quality: Quality, count: int, given: bool, paired: bool) -> tuple[str, str]:
     accuracy = quality.accuracy or 0.0
     needed = round_up(quality.enough) if quality.enough else None
     if accuracy >= STABLE and needed is not None:
         if needed <= 0.8 * count:
             return "stable", f"stable; {needed} caption{'s' * (needed > 1)} a side would have been enough"
-        if needed <= count:
+        if quality.enough is not None and quality.enough <= count:
             return "stable", "stable"
     more = "give more captions" if given else "add captions"
     if needed is None or needed > MOST_SENSIBLE:
         return "unstable", (
-            f"unstable: {more}, or use --paired: the captions of a side differ far more from each other than "
+            f"unstable: {more}: what the swap changes differs far more from pair to pair than it has in common"
+            if paired
+            else f"unstable: {more}, or use --paired: the captions of a side differ far more from each other than "
             "the two sides do"
         )
     ask = f"about {needed} a side" + ("" if given else f": --captions {needed}")

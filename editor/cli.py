@@ -185,14 +185,17 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
         return
     reports: list[dict[str, Any]] = []
     interrupted = False
+    failed = True
     try:
         _run(request, tasks, writing, library, options, reports, as_json)
+        failed = False
     except KeyboardInterrupt:
-        interrupted = True
+        interrupted, failed = True, False
         say(f"interrupted: {len(reports)} of {len(tasks) * len(request.expressions)} pictures are done")
-    if as_json:
-        order = [str(path) for task in tasks for path in task.outputs]
-        emit_json(sorted(reports, key=lambda report: order.index(report["output"])))
+    finally:
+        if as_json and (reports or not failed):
+            order = [str(path) for task in tasks for path in task.outputs]
+            emit_json(sorted(reports, key=lambda report: order.index(report["output"])))
     if interrupted:
         sys.exit(INTERRUPTED)
     if any(report["withheld"] for report in reports):
@@ -261,12 +264,18 @@ def _refuse_unheeded(request: Request, given: dict[str, Any]) -> None:
 
 
 def check_directions(library: Library, expressions: tuple[str, ...]) -> None:
-    """Fail on an unknown or damaged direction before any model is loaded."""
-    from library.errors import AmbiguousDirection
+    """Fail on an unknown or damaged direction before any model is loaded.
 
-    for expression in expressions:
-        with suppress(AmbiguousDirection):  # the models will say which encoder is meant
-            library.resolve(expression)
+    Which encoder is meant the models will say: what exists for several is not looked into.
+    """
+    from library.errors import AmbiguousDirection
+    from library.expressions import parse_expression
+
+    for term in (term for expression in expressions for term in parse_expression(expression)):
+        with suppress(AmbiguousDirection):
+            found, _ = library.lookup.find_or_inverse(str(term.reference))
+            if len({version.encoder for version in library.versions(found.name)}) == 1:
+                library.load(str(term.reference))
 
 
 def _run(
@@ -281,6 +290,7 @@ def _run(
     """Load the models, make the edits, and tell of each; `reports` grows with every one saved."""
     quiet()
     from editor.evaluation import evaluation_line
+    from editor.fitting import edits_each
     from editor.jobs import run
     from editor.preview import HALF, precision
     from editor.progress import Progress
@@ -300,7 +310,7 @@ def _run(
         dtype_here = str(editor.models.unet.dtype).removeprefix("torch.")
         say_notes(differences(request.recorded, editor.device.type, dtype_here))
     edits = len(tasks) * len(directions)
-    steps = (edits + len(request.images)) * request.steps
+    steps = (edits * edits_each(request, writing, knobs=True) + len(request.images)) * request.steps
     if request.auto:
         from editor.auto import most_steps
 

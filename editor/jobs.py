@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
-from editor.outputs import Looks, flagged, report_of, saved, withheld
+from editor.outputs import Looks, flagged, looked, report_of, saved, withheld
 from editor.plan import Task, Writing
 from editor.progress import Progress, unbroken
 from editor.request import Request
@@ -60,7 +60,7 @@ def run(
 
     def swept(jobs: Sequence[tuple[Inversion, Direction]]) -> list[tuple[Image.Image, Mapping[str, Any]]]:
         rows, knobs = as_settings(room.load), writing.sweep or {}
-        return [_swept(request, inversion, along, knobs, looks, rows) for inversion, along in jobs]
+        return [_swept(request, inversion, along, knobs, looks, rows, progress) for inversion, along in jobs]
 
     def chosen(parts: Sequence[tuple[Task, Inversion, int]]) -> list[Choice | None]:
         rows = as_settings(room.load)
@@ -96,10 +96,11 @@ def run(
             for ((task, inversion, place), choice), (edit, together) in zip(chunk, edits, strict=True):
                 about = {"batch": together, "expression": request.expressions[place]}
                 about |= {"auto": asdict(choice)} if choice else {}
+                output = task.outputs[place]
                 record = {**edit.record, **about, "preset": request.preset}
+                record = looked(edit, record, output, writing, request, looks)
                 with unbroken():
-                    output = task.outputs[place]
-                    finished(saved(edit, record, output, inversion, writing, request, looks))
+                    finished(saved(edit, record, output, inversion, writing))
                     progress.finished()
 
 
@@ -240,11 +241,13 @@ def _swept(
     knobs: Mapping[str, Sequence[float]],
     looks: Looks,
     rows: Mapping[str, Any],
+    progress: Progress,
 ) -> tuple[Image.Image, dict[str, Any]]:
     """The sheet of a sweep, and the record of its first edit with the values of all."""
     from editor.sweep import sweep
 
-    shared = {"negative_prompt": request.negative_prompt, "mask": request.mask, **request.settings, **rows}
+    shared = {"negative_prompt": request.negative_prompt, "mask": request.mask, "on_step": progress.on_step}
+    shared |= {**request.settings, **rows}
     result = sweep(inversion, direction, knobs, request.strength, **shared)
     shown = [result[0].reconstruction, *(edit.image for edit in result)]
     verdict = looks.safety(shown) if looks.safety else None

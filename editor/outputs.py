@@ -30,27 +30,33 @@ class Looks:
     evaluate: Callable[[Edit, str | None], Mapping[str, Any]] | None = None
 
 
-def saved(
+def looked(
     edit: Edit,
     record: Mapping[str, Any],
     output: Path,
-    inversion: Inversion,
     writing: Writing,
     request: Request,
     looks: Looks,
+) -> Mapping[str, Any]:
+    """The record with what the edit looks like: findings, the safety checker's verdict, and figures if asked for."""
+    findings = [asdict(finding) for finding in edit.findings]
+    shown = [edit.image, edit.reconstruction] if writing.beside(output) else [edit.image]
+    verdict = looks.safety(shown) if looks.safety else None
+    record = settled({**record, "findings": findings, "safety": verdict}, request.recorded)
+    if looks.evaluate and not flagged(record):
+        record = {**record, "evaluation": looks.evaluate(edit, request.mask)}
+    return record
+
+
+def saved(
+    edit: Edit, record: Mapping[str, Any], output: Path, inversion: Inversion, writing: Writing
 ) -> dict[str, Any]:
     """Write the picture, its record and, where asked for, the sheet; what there is to report."""
     from editor.pictures import attention_sheet
     from editor.sheets import contact_sheet
 
-    findings = [asdict(finding) for finding in edit.findings]
-    shown = [edit.image, edit.reconstruction] if writing.beside(output) else [edit.image]
-    verdict = looks.safety(shown) if looks.safety else None
-    record = settled({**record, "findings": findings, "safety": verdict}, request.recorded)
     if flagged(record):
         return withheld(record, output, writing)
-    if looks.evaluate:
-        record = {**record, "evaluation": looks.evaluate(edit, request.mask)}
     save_picture(edit.image, output, record, writing.force)
     start = [("input", inversion.picture)] if inversion.picture else []
     last = (record["expression"], edit.image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from editor.errors import EditorError
@@ -90,7 +91,7 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
             )
             stem = request.stem or f"{Path(source).stem if source else 'prompt'}-{slug(called)}"
             path = output if to_file and output else (output or Path()) / f"{stem}.png"
-            for number in range(2, 1000):
+            for number in count(2):
                 if path not in taken:
                     break
                 path = path.with_stem(f"{stem}-{number}")

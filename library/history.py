@@ -84,7 +84,12 @@ def log(library: Library, name: str, encoder: str | None = None) -> list[LogLine
         who, when = record.get("author", ""), record.get("created", "")
         lines.append(LogLine(version.ref, version.encoder, when, who, how_made(record), changed))
         previous = direction
-    return lines[::-1]
+    # Versions of one encoder stay in their order; a damaged one is as old as the one before it.
+    times: list[str] = []
+    for line in lines:
+        times.append(line.created or (times[-1] if times else ""))
+    newest = sorted(range(len(lines)), key=lambda k: (times[k], k), reverse=True)
+    return [lines[k] for k in newest]
 
 
 def compare(before: Direction, after: Direction) -> Difference:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 
 from library.errors import AmbiguousDirection, EncoderMismatch, UnknownDirection, rebuild_command
@@ -68,7 +69,18 @@ class Lookup:
         """As `find`; where `dog2cat` is unknown, `cat2dog` and True."""
         try:
             return self.find(text, encoder, models), False
+        except (
+            EncoderMismatch
+        ):  # of that name for other encoders alone; the opposite may be there for this one
+            for name in self._inverse_names(parse_reference(text)):
+                with suppress(EncoderMismatch, UnknownDirection):
+                    found = self.find(name, encoder, models)
+                    if self._is_inverse(found, parse_reference(text).name):
+                        return found, True
+            raise
         except UnknownDirection:
+            if self._encoders(parse_reference(text).name):  # it lacks that version or alias
+                raise
             for name in self._inverse_names(parse_reference(text)):
                 found = self.find(name, encoder, models)
                 if self._is_inverse(found, parse_reference(text).name):
@@ -76,8 +88,6 @@ class Lookup:
             raise
 
     def _inverse_names(self, reference: Reference) -> list[str]:
-        if self._encoders(reference.name):
-            return []
         parts = reference.name.split("2")
         swapped = ("2".join(parts[n:]) + "2" + "2".join(parts[:n]) for n in range(1, len(parts)))
         suffix = str(reference)[len(reference.name) :]

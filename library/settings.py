@@ -30,7 +30,13 @@ def setting(key: str, environment: str, given: Any = None, default: Any = None) 
         return given
     if value := os.environ.get(environment):
         return value
-    return _config().get(key, default)
+    found = _config().get(key, default)
+    texts = found if isinstance(found, list) and isinstance(default, list) else [found]
+    if found is not default and not all(isinstance(text, str) for text in texts):
+        raise DirectionsError(
+            f"{key} in the config file {config_file()} is {found!r}; expected a folder, as text"
+        )
+    return found
 
 
 def library_folder(given: str | os.PathLike[str] | None = None) -> Path:
@@ -64,7 +70,9 @@ def _config() -> dict[str, Any]:
     path = config_file()
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as fault:
+        if os.environ.get("DIRECTIONS_CONFIG"):
+            raise DirectionsError(f"DIRECTIONS_CONFIG names {path}, and there is no such file") from fault
         return {}
     except (OSError, ValueError) as fault:
         raise DirectionsError(f"cannot read the config file {path}: {fault}; correct or delete it") from fault

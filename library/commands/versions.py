@@ -28,9 +28,11 @@ def log(library: Library, name: str, encoder: str | None, form: str) -> None:
     from library.history import log as history
 
     rows = [asdict(line) for line in history(library, name, encoder)]
+    several = len({row["encoder"] for row in rows}) > 1
     people = [
         {
             "version": row["ref"],
+            **({"encoder": row["encoder"]} if several else {}),
             "when": row["created"].replace("T", " ").removesuffix("Z"),
             "who": row["author"],
             "made": row["made"] or f"damaged: {row['problem']}",

@@ -199,3 +199,10 @@ def test_words_that_are_no_text_and_captions_that_are_one_are_refused() -> None:
         discover("caf\udce9", "dog", str(GOLDEN), writer="templates")
     with pytest.raises(BadCaptions, match="captions for 'cat' are one text"):
         discover("cat", "dog", str(GOLDEN), source_captions="abc", target_captions="xyz", paired=True)
+
+
+def test_a_rebuild_asks_for_captions_where_they_came_from() -> None:
+    made = given()
+    again = rebuild(made, Discovery(str(GOLDEN), cache=Cache(None)))
+    assert again.record["quality"]["verdict"] == made.record["quality"]["verdict"]
+    assert "--captions" not in made.record["quality"]["verdict"]

@@ -1,6 +1,7 @@
 """Every figure on a case whose value is known."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,25 @@ def test_captions_that_were_given_are_not_asked_from_a_model() -> None:
 
 def test_numbers_are_rounded_up_to_two_digits() -> None:
     assert [round_up(n) for n in (1, 9, 10, 99, 101, 137, 1201)] == [1, 9, 10, 99, 110, 140, 1300]
+
+
+def test_two_captions_have_no_interval() -> None:
+    for paired in (False, True):
+        found = agreement(*sides(2, 1.0), paired)
+        assert found is not None and found[1] is None
+        assert (agreement(*sides(4, 1.0), paired) or (0, None))[1] is not None
+    assert figures(3, 1.0).as_dict()["interval"] is None
+
+
+def test_the_remedy_of_pairs_is_not_to_pair_them() -> None:
+    quality = replace(
+        measure(*sides(16, 0.5), (PLENTY, PLENTY), paired=True), enough=None, accuracy=0.1, apart=1.0
+    )
+    assert "--paired" in judge(quality, 16, "cat", "dog").text
+    assert "--paired" not in judge(quality, 16, "cat", "dog", paired=True).text
+
+
+def test_enough_is_enough_however_it_is_rounded() -> None:
+    quality = replace(figures(137, 1.0), enough=132, accuracy=0.9904, apart=1.0, on_concept=(1.0, 1.0))
+    assert judge(quality, 137, "cat", "dog").text == "stable"
+    assert "add captions (about 140" in judge(quality, 131, "cat", "dog").text

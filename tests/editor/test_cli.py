@@ -368,3 +368,60 @@ def test_ctrl_c_leaves_finished_pictures_and_nothing_half_done(
     assert all(read_record(path)["direction"]["name"] == "cat2dog" for path in done)
     kept = list((private_folders / "cache" / "edit-directions" / "inversions").iterdir())
     assert len(kept) in (len(saved), len(saved) + 1) and not any(p.name.startswith(".") for p in kept)
+
+
+def test_a_name_that_another_encoder_has_too_is_looked_for_by_the_models(
+    picture: Path, directions: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Library(tmp_path / "own")
+    other = own.save(Direction(name="cat2dog", tensor=np.ones((77, 8)), encoder="sd-1.4"))
+    damaged = own.save(Direction(name="day2night", tensor=np.ones((77, 8)), encoder="sd-1.4"))
+    own.find(damaged.ref).path.write_bytes(b"broken")
+    monkeypatch.setenv("DIRECTIONS_PATH", str(directions.path))
+    words = ["-d", "cat2dog + day2night", "--steps", 2, *CAPTION, "--library", own.path, "-o", "out.png"]
+    assert run(picture, *words).exit_code == 0 and other.encoder == "sd-1.4"
+    failed(run(picture, "-d", "cat2dog + horse2cow", "--library", own.path), "no direction horse2cow")
+
+
+def test_what_is_done_is_reported_where_a_later_picture_fails(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from editor import jobs
+    from editor.errors import EditorError
+
+    made = jobs.saved
+
+    def once(*arguments: Any) -> Any:
+        if Path("edits").exists():
+            raise EditorError("cannot write: no space left on device")
+        return made(*arguments)
+
+    monkeypatch.setattr(jobs, "saved", once)
+    result = run(picture, "-d", "cat2dog", "-d", "day2night", "--steps", 2, *CAPTION, "--json", "-o", "edits")
+    assert result.exit_code == 1 and "no space left" in result.stderr
+    (report,) = json.loads(result.stdout)
+    assert Path(report["output"]).is_file()
+
+
+def test_measuring_can_be_interrupted(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went_on: list[bool] = []
+
+    def evaluate(*_: Any) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGINT)
+        went_on.append(True)
+        return {}
+
+    monkeypatch.setattr("editor.evaluation.Evaluator.__call__", evaluate)
+    result = run(picture, "-d", "cat2dog", "--steps", 2, *CAPTION, "--evaluate", "-o", "out.png")
+    assert result.exit_code == 130 and not went_on and not Path("out.png").exists()
+
+
+def test_a_thousand_pictures_of_one_name_have_files_of_their_own(tmp_path: Path) -> None:
+    from editor.plan import Writing, _outputs
+    from editor.request import Request
+
+    images = tuple(f"d{number}/rgb.png" for number in range(1003))
+    files = _outputs(Request(images=images, expressions=("cat2dog",)), Writing(str(tmp_path / "edits")))
+    assert len({file for (file,) in files}) == 1003

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageShow
 
 from editor.errors import EditorError
+from editor.progress import Progress
 from editor.record import read_record
 from editor.sheets import contact_sheet
 from editor.sweep import MOST, Sweep, checked, parse_sweep
@@ -180,3 +181,24 @@ def test_what_a_prompt_shows_is_not_asked_twice(
     for flag in ("--caption", "--caption-prefix"):
         result = run("--prompt", "a cat", flag, "a dog", "-d", "cat2dog")
         assert result.exit_code == 2 and f"has that as its caption: leave {flag} out" in result.stderr
+
+
+def test_the_bar_counts_every_edit_of_a_sweep(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, private_folders: Any
+) -> None:
+    cat_and_directions(tmp_path, monkeypatch)
+    seen: dict[str, int] = {"made": 0}
+
+    class Watched(Progress):
+        def __init__(self, pictures: int, steps: int) -> None:
+            seen["promised"] = steps
+            super().__init__(pictures, steps)
+
+        def on_step(self, stage: str, i: int, timestep: float, latents: Any) -> None:
+            seen["made"] += 0 if stage == "reference" else len(latents)
+            super().on_step(stage, i, timestep, latents)
+
+    monkeypatch.setattr("editor.progress.Progress", Watched)
+    knobs = "strength=0:1:3,guidance=0,0.1"
+    worked("cat.png", "-d", "cat2dog", "--steps", 2, "--sweep", knobs, "-o", "sheet.png")
+    assert seen == {"made": 2 + 6 * 2, "promised": 2 + 6 * 2}

@@ -1,5 +1,6 @@
 """The core contract: make, save, load, resolve."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from library import Direction, Library, direction_name
 from library.errors import EncoderMismatch, UnknownDirection
 
+Make = Callable[..., Direction]
 ENCODER = "clip-tiny-1a2b3c4d"
 
 
@@ -67,3 +69,15 @@ def test_the_opposite_answers_negated_and_says_so(tmp_path: Path) -> None:
 
 def test_names_are_slugs() -> None:
     assert direction_name("cat", "cat wearing glasses") == "cat2cat-wearing-glasses"
+
+
+def test_the_opposite_answers_where_the_name_is_another_encoders(library: Library, make: Make) -> None:
+    library.save(make("cat2panda"))
+    library.save(make("panda2cat", encoder="clip-other-00000000"))
+    direction = library.load("panda2cat", ENCODER)
+    assert direction.notes == ["panda2cat is cat2panda@1 negated: no direction of that name exists"]
+    assert library.load("panda2cat").encoder == "clip-other-00000000"
+    with pytest.raises(EncoderMismatch, match="panda2cat was made for encoder clip-other-00000000"):
+        library.load("panda2cat", "clip-third-00000000")
+    with pytest.raises(UnknownDirection, match="version 7 of panda2cat does not exist"):
+        library.load("panda2cat@7")

@@ -7,7 +7,7 @@ import pytest
 
 from library import Direction, Library
 from library.catalog import Query, select
-from library.errors import AmbiguousDirection, EncoderMismatch, StorageError
+from library.errors import AmbiguousDirection, DirectionsError, EncoderMismatch, StorageError
 from library.labels import change_tags, set_alias
 from library.settings import STARTER
 from library.upkeep import plan_removal
@@ -127,3 +127,21 @@ def test_a_declared_direction_serves_its_model_set(library: Library, make: Make)
     both = library.resolve("cat2dog + day2winter", encoder="clip-vit-l-00000000", models="sd-1.4")
     assert both.encoder == "clip-vit-l-00000000" and both.record["declared"] is True
     assert library.load("cat2dog", encoder=["clip-vit-l-00000000", "sd-1.4"]).encoder == "sd-1.4"
+
+
+@pytest.mark.parametrize("line", ["library = 5", "search_path = 5", "search_path = [5]", "library = ['a']"])
+def test_a_wrong_type_in_the_config_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(line)
+    monkeypatch.setenv("DIRECTIONS_CONFIG", str(config))
+    monkeypatch.delenv("DIRECTIONS_LIBRARY", raising=False)
+    monkeypatch.delenv("DIRECTIONS_PATH", raising=False)
+    with pytest.raises(
+        DirectionsError, match=r"in the config file .*config.toml is .*; expected a folder, as text"
+    ):
+        Library()
+    config.unlink()
+    with pytest.raises(DirectionsError, match=r"DIRECTIONS_CONFIG names .*, and there is no such file"):
+        Library()
