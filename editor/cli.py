@@ -266,16 +266,22 @@ def _refuse_unheeded(request: Request, given: dict[str, Any]) -> None:
 def check_directions(library: Library, expressions: tuple[str, ...]) -> None:
     """Fail on an unknown or damaged direction before any model is loaded.
 
-    Which encoder is meant the models will say: what exists for several is not looked into.
+    Which encoder is meant the models will say: what is there for several is not looked into, nor a sum of
+    what was imported for a model set by its name and of what was not.
     """
     from library.errors import AmbiguousDirection
     from library.expressions import parse_expression
+    from zoo.registry import MODEL_SETS
 
-    for term in (term for expression in expressions for term in parse_expression(expression)):
-        with suppress(AmbiguousDirection):
-            found, _ = library.lookup.find_or_inverse(str(term.reference))
-            if len({version.encoder for version in library.versions(found.name)}) == 1:
-                library.load(str(term.reference))
+    for expression in expressions:
+        there = [library.lookup.encoders_of(str(term.reference)) for term in parse_expression(expression)]
+        common = set(there[0]).intersection(*there)
+        declared = set(MODEL_SETS).intersection(*[{name for names in there for name in names}])
+        if len(common) == 1:
+            library.resolve(expression, common.pop())
+        elif not common and (not declared or not all(there)):
+            with suppress(AmbiguousDirection):
+                library.resolve(expression)
 
 
 def _run(

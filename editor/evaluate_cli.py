@@ -74,7 +74,8 @@ def evaluate(library: Library, reference: str, encoder: str | None, as_json: boo
     if negated:
         raise UnknownDirection(
             f"{reference} is {version.ref} negated, and a measurement belongs to a version: measure {version.name}, "
-            f"or save the opposite first: directions compose {reference} --name {parse_reference(reference).name}"
+            f"or save the opposite first: directions compose {reference} --name {parse_reference(reference).name} "
+            f"--encoder {version.encoder}"
         )
     library.check_writable()
     direction = library.read(version.path, version)

@@ -176,7 +176,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
         if text is None and beside.is_file():
             text = beside.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such file; expected a picture written by edit-image") from error
+        hint = f"its record is {beside}" if beside.is_file() else "expected a picture written by edit-image"
+        raise PictureError(f"{path}: no such file; {hint}") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise PictureError(f"{path} cannot be read: {error}") from error
     if text is None:

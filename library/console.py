@@ -117,10 +117,11 @@ def emit_json_lines(rows: Iterable[Any]) -> None:
 
 
 def _json(value: Any) -> str:
-    """JSON text; all escaped where standard output lacks a letter, or a name is no UTF-8."""
+    """JSON text; all escaped where standard output is not UTF-8, which JSON is, or a name is not."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    encoding = str(getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        text.encode("utf-8" if encoding.startswith("utf") else "ascii")
     except UnicodeEncodeError:
         return json.dumps(value, indent=2, default=_plain)
     return text

@@ -84,10 +84,12 @@ def log(library: Library, name: str, encoder: str | None = None) -> list[LogLine
         who, when = record.get("author", ""), record.get("created", "")
         lines.append(LogLine(version.ref, version.encoder, when, who, how_made(record), changed))
         previous = direction
-    # Versions of one encoder stay in their order; a damaged one is as old as the one before it.
+    # Versions of one encoder stay in their order, whatever their records say.
     times: list[str] = []
+    latest: dict[str, str] = {}
     for line in lines:
-        times.append(line.created or (times[-1] if times else ""))
+        latest[line.encoder] = max(latest.get(line.encoder, ""), line.created)
+        times.append(latest[line.encoder])
     newest = sorted(range(len(lines)), key=lambda k: (times[k], k), reverse=True)
     return [lines[k] for k in newest]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 
-from library.errors import AmbiguousDirection, EncoderMismatch, UnknownDirection, rebuild_command
+from library.errors import AmbiguousDirection, DamagedFile, EncoderMismatch, UnknownDirection, rebuild_command
 from library.layer import Layer, VersionPath
 from library.names import Reference, direction_name, parse_reference
 
@@ -86,6 +86,18 @@ class Lookup:
                 if self._is_inverse(found, parse_reference(text).name):
                     return found, True
             raise
+
+    def encoders_of(self, text: str) -> list[str]:
+        """The encoders for which `find_or_inverse` has an answer, damaged or not."""
+        reference = parse_reference(text)
+        names = [reference.name, *(parse_reference(name).name for name in self._inverse_names(reference))]
+        found = []
+        for encoder in sorted({encoder for name in names for encoder in self._encoders(name)}):
+            with suppress(EncoderMismatch, UnknownDirection):
+                with suppress(DamagedFile):
+                    self.find_or_inverse(text, encoder)
+                found.append(encoder)
+        return found
 
     def _inverse_names(self, reference: Reference) -> list[str]:
         parts = reference.name.split("2")

@@ -19,7 +19,7 @@ from library.errors import (
 from library.fileformat import Header, decode, digest, encode, read_header
 from library.layer import Layer, VersionPath
 from library.lookup import Lookup
-from library.names import check_encoder, check_name
+from library.names import check_encoder, check_name, parse_reference
 from library.publish import check_folder_writable, publish_next, storage_errors
 from library.settings import default_search_path, library_folder
 
@@ -130,7 +130,8 @@ class Library:
             return direction
         from dataclasses import replace
 
-        note = f"{reference} is {found.ref} negated: no direction of that name exists"
+        where = f" for {found.encoder}" if parse_reference(reference).name in self else ""
+        note = f"{reference} is {found.ref} negated: no direction of that name exists{where}"
         opposite = -direction
         return replace(opposite, record={**opposite.record, "notes": [*opposite.notes, note]})
 

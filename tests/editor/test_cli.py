@@ -380,6 +380,12 @@ def test_a_name_that_another_encoder_has_too_is_looked_for_by_the_models(
     monkeypatch.setenv("DIRECTIONS_PATH", str(directions.path))
     words = ["-d", "cat2dog + day2night", "--steps", 2, *CAPTION, "--library", own.path, "-o", "out.png"]
     assert run(picture, *words).exit_code == 0 and other.encoder == "sd-1.4"
+    assert run(picture, "-d", "dog2cat", *words[2:-1], "back.png").exit_code == 0
+    monkeypatch.setattr("editor.session.load_models", None)  # what can never go together loads nothing
+    own.save(Direction(name="a2b", tensor=np.ones((77, 8)), encoder="clip8x1-00000000"))
+    own.save(Direction(name="c2d", tensor=np.ones((77, 8)), encoder="clip8x2-00000000"))
+    failed(run(picture, "-d", "a2b + c2d", "--plan", "--library", own.path), "cannot be combined")
+    failed(run(picture, "-d", "1e300*a2b", "--plan", "--library", own.path), "not finite")
     failed(run(picture, "-d", "cat2dog + horse2cow", "--library", own.path), "no direction horse2cow")
 
 

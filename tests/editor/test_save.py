@@ -191,7 +191,7 @@ def test_a_format_that_cannot_be_read_has_its_record_beside_it(here: dict[str, D
     worked("--from", "page.pdf", "-o", "again.png")
     Path("page.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
     assert read_record("page.eps")["direction"]["name"] == "cat2dog"
-    with pytest.raises(PictureError, match="no such file"):
+    with pytest.raises(PictureError, match=r"page.jpg: no such file; its record is page.json"):
         read_record("page.jpg")  # another picture's record is not this one's
 
 

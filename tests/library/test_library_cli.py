@@ -378,6 +378,11 @@ def test_json_is_json_whatever_the_stream_can_hold(filled: Library, library: Lib
             main, ["--library", str(library.path), "--concept", "🐱", "--json"]
         )
         assert json.loads(result.stdout)[0]["source"] == "🐱"
+    library.save(make("a2b", source="é"))
+    shown = CliRunner(charset="latin-1").invoke(
+        main, ["--library", str(library.path), "show", "a2b", "--json"]
+    )
+    assert json.loads(shown.stdout_bytes)["source"] == "é"  # JSON is UTF-8, whatever else there is
 
 
 def test_json_is_json_in_the_locale_of_containers() -> None:

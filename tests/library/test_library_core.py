@@ -75,7 +75,10 @@ def test_the_opposite_answers_where_the_name_is_another_encoders(library: Librar
     library.save(make("cat2panda"))
     library.save(make("panda2cat", encoder="clip-other-00000000"))
     direction = library.load("panda2cat", ENCODER)
-    assert direction.notes == ["panda2cat is cat2panda@1 negated: no direction of that name exists"]
+    (note,) = direction.notes
+    assert note == f"panda2cat is cat2panda@1 negated: no direction of that name exists for {ENCODER}"
+    assert library.lookup.encoders_of("panda2cat") == ["clip-other-00000000", ENCODER]
+    assert library.lookup.encoders_of("panda2cat@2") == [] == library.lookup.encoders_of("fox2cat")
     assert library.load("panda2cat").encoder == "clip-other-00000000"
     with pytest.raises(EncoderMismatch, match="panda2cat was made for encoder clip-other-00000000"):
         library.load("panda2cat", "clip-third-00000000")

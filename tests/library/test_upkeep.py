@@ -198,6 +198,13 @@ def test_sweeping_leaves_what_is_not_the_librarys(three: Library) -> None:
 def test_the_log_is_newest_first_over_all_encoders(library: Library, make: Make) -> None:
     for second, encoder in enumerate(("z-00000000", "a-00000000", "z-00000000")):
         library.save(make(seed=second, encoder=encoder, record={"created": f"2025-01-01T00:00:0{second}Z"}))
+    library.save(make(seed=9, encoder="z-00000000", record={"created": "2024-01-01T00:00:00Z"}))
+    assert [line.ref for line in log(library, "cat2dog", "z-00000000")] == [
+        "cat2dog@3",
+        "cat2dog@2",
+        "cat2dog@1",
+    ]
+    library.find("cat2dog@3", "z-00000000").path.unlink()
     assert [(line.ref, line.encoder) for line in log(library, "cat2dog")] == [
         ("cat2dog@2", "z-00000000"), ("cat2dog@1", "a-00000000"), ("cat2dog@1", "z-00000000"),
     ]  # fmt: skip
