@@ -164,10 +164,18 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
     checker withheld a picture, 130 after Ctrl-C.
     """
     request = requested(options)
+    from library.expressions import parse_expression
+
+    for expression in request.expressions:
+        parse_expression(expression)
     from editor.plan import Writing, planned
     from library.store import Library
 
     library = Library(library_path)
+    if request.recorded:
+        from editor.replay import found_again
+
+        request = found_again(request, library)
     writing = Writing(
         options["output"], options["sheet"], options["force"], options["attention"], request.sweep
     )
@@ -326,8 +334,9 @@ def _run(
         def finished(report: dict[str, Any]) -> None:
             reports.append(report)
             if not silent:
+                where = f"{report['output']}: " if edits > 1 else ""
                 for finding in report["record"].get("findings", ()):
-                    progress.print(f"warning: {finding['message']}; {finding['remedy']}")
+                    progress.print(f"warning: {where}{finding['message']}; {finding['remedy']}")
                 if evaluation := report["record"].get("evaluation") if options["evaluate"] else None:
                     progress.print(f"evaluated  {evaluation_line(evaluation)}", err=False)
                 for kind in ("sheet", "attention"):

@@ -217,7 +217,7 @@ def structure_lost(edit: Edit, inversion: Inversion, direction: Any) -> Finding 
     settings = edit.record.get("settings", {})
     return Finding(
         "structure-lost",
-        f"the picture's structure is lost: its edges{place} agree to {found:.2f} with the reconstruction's, "
+        f"the picture's structure is lost: its edges{place} agree to {found:.3f} with the reconstruction's, "
         f"{limit:g} of 1 expected",
         f"raise --guidance above {settings.get('cross_attention_guidance', 0):g}, "
         f"{'lower --strength below' if forward else 'raise --strength above'} {strength:g}, or hold the background "

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +17,60 @@ from editor.request import SETTINGS, Recorded, Request
 
 if TYPE_CHECKING:
     from library.direction import Direction
+    from library.store import Library
 
 
 def direction_facts(direction: Direction) -> dict[str, Any]:
     """What finds a resolved direction again, version by version, and tells whether it is still the same."""
-    terms = []
-    for parent in direction.parents:
-        weight = float(parent["weight"])
-        reference = parent["name"] if parent["version"] is None else f"{parent['name']}@{parent['version']}"
-        terms.append(f"{'-' if weight < 0 else '+'} {abs(weight)!r}*{reference}")
     return {
-        "resolved": " ".join(terms).removeprefix("+ ") if direction.version is None else direction.ref,
+        "resolved": _terms(direction.parents) if direction.version is None else direction.ref,
         "parents": direction.parents,
         "tensor_sha256": hashlib.sha256(direction.tensor.astype("<f4").tobytes()).hexdigest(),
     }
+
+
+def _terms(parents: Sequence[Mapping[str, Any]]) -> str:
+    """The expression of a sum, every weight to its last digit."""
+    terms = []
+    for parent in parents:
+        weight = float(parent["weight"])
+        reference = parent["name"] if parent["version"] is None else f"{parent['name']}@{parent['version']}"
+        terms.append(f"{'-' if weight < 0 else '+'} {abs(weight)!r}*{reference}")
+    return " ".join(terms).removeprefix("+ ")
+
+
+def found_again(request: Request, library: Library) -> Request:
+    """The request with the numbers that the recorded versions have here: a colleague's cat2dog@1 may be @4.
+
+    A version is known by the SHA-256 of its tensors. One that is not here, or is as it was, keeps its number.
+    """
+    if not request.pinned or request.recorded is None:
+        return request
+    parents = request.recorded.record["direction"]["parents"]
+    try:
+        here = [_here(parent, library) for parent in parents]
+    except (KeyError, TypeError, ValueError) as error:
+        raise EditorError(f"the record of {request.recorded.file} is not complete: {error}") from error
+    if here == parents:
+        return request
+    composed = len(here) > 1 or request.recorded.record["direction"]["version"] is None
+    single = f"{here[0]['name']}@{here[0]['version']}"
+    return replace(request, expressions=(_terms(here) if composed else single,))
+
+
+def _here(parent: Mapping[str, Any], library: Library) -> Mapping[str, Any]:
+    """A recorded parent under the number that it has in this library."""
+    from library.errors import DirectionsError
+
+    digest, numbers = parent.get("sha256"), {}
+    with suppress(DirectionsError):
+        for version in library.versions(parent["name"], parent["encoder"]):
+            with suppress(DirectionsError):  # a damaged one is not it
+                numbers[version.version] = library.header(version).record.get("sha256")
+    if digest is None or numbers.get(parent["version"]) == digest:
+        return parent
+    same = [number for number, known in numbers.items() if known == digest]
+    return {**parent, "version": max(same)} if same else parent
 
 
 def repeated(file: str, given: Mapping[str, Any]) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import difflib
 from importlib import import_module
 from keyword import iskeyword
 from typing import Any
@@ -61,6 +62,9 @@ class Commands(click.Group):
         meant = OTHER_WORDS.get(args[0])
         if meant is not None:
             context.fail(f"no such command {args[0]!r}; there is {meant}")
+        known = self.list_commands(context)
+        if args[0] not in known and (near := difflib.get_close_matches(args[0], known, n=2)):
+            context.fail(f"no such command {args[0]!r}; did you mean {' or '.join(near)}?")
         return super().resolve_command(context, args)
 
 

@@ -20,6 +20,11 @@ def own_layer(library: Library, version: VersionPath, action: str) -> Layer:
     """The writable layer, if the version lies in it; StorageError says how to get an own copy."""
     own = library.layers[0]
     if own.path(version.name, version.encoder, version.version) != version.path:
+        if action == "remove":
+            raise StorageError(
+                f"cannot remove {version.ref}: it lies in a read-only library, {version.path.parents[2]}; only "
+                f"versions in {own.folder} can be removed"
+            )
         raise StorageError(
             f"cannot {action} {version.ref}: it lies in a read-only library, {version.path.parents[2]}; "
             f"make a copy of your own first: directions compose {version.ref} --name {version.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editor.record import RECORD_KEY, read_record
+from library import Library
 
 from .command_line import cat_and_directions, failed, pixels, run, save_direction, worked
 
@@ -249,3 +251,34 @@ def test_another_sweep_takes_nothing_from_the_recorded_one(made: dict[str, Any])
     for flag in (["--evaluate"], ["--sheet"], ["--auto"], ["--show-attention", "a.png"]):
         result = run("--from", "one.png", *flag)
         assert result.exit_code == 2 and f"{flag[0]} and --sweep exclude each other" in result.stderr
+
+
+def test_a_direction_under_another_number_is_found_by_its_checksum(
+    made: dict[str, Any], tmp_path: Path
+) -> None:
+    worked("cat.png", "-d", "cat2dog", *STEPS, "-o", "one.png")
+    colleague = Library(tmp_path / "colleague")
+    for _ in range(2):  # cat2dog@1 and @2 are others here
+        save_direction("cat2dog", 99, colleague.path)
+    for name in ("cat2dog", "day2night"):
+        colleague.save(replace(Library()[name], version=None))
+    for picture in ("one.png", "out.png"):
+        result = worked("--from", picture, "--library", colleague.path, "-o", f"again-{picture}")
+        assert (
+            pixels(f"again-{picture}").tobytes() == pixels(picture).tobytes() and "note" not in result.stderr
+        )
+    assert read_record("again-one.png")["direction"]["version"] == 3
+    colleague.find("cat2dog@3").path.unlink()
+    failed(
+        run("--from", "one.png", "--library", colleague.path, "-o", "x.png"),
+        "is not the direction that one.png",
+    )
+
+
+def test_an_empty_expression_says_what_was_expected(made: dict[str, Any]) -> None:
+    failed(run("cat.png", "-d", ""), "is empty; expected directions with weights")
+
+
+def test_warnings_of_several_edits_say_of_which(made: dict[str, Any]) -> None:
+    result = worked("cat.png", "-d", "cat2dog", "-d", "0.01*cat2dog", *STEPS, "-o", "edits")
+    assert "warning: edits/cat-0-01-cat2dog.png: hardly anything changed" in result.stderr

@@ -401,3 +401,9 @@ def test_json_is_json_in_the_locale_of_containers() -> None:
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
         assert json.loads(done.stdout) == {"file": "caf\udce9.png", "arrow": "\u2192"}
+
+
+def test_a_mistyped_command_is_guessed(run: Run) -> None:
+    result = run("shw", "cat2dog")
+    assert result.exit_code == 2 and "no such command 'shw'; did you mean show?" in result.stderr
+    assert "No such command" in run("xyzzy").stderr
