@@ -100,7 +100,7 @@ def choose(
         kept = 1.0 if strength is None else strength
         return Choice(kept, own, False, f"strength {kept:g}, guidance {own:g}, as by default: {unknown}")
     best = _best(trials)
-    reason = _reason(best, trials, direction, "--prompt" if inversion.latents is None else "--caption")
+    reason = _reason(best, trials, direction, inversion.caption_option)
     return Choice(best.strength, best.guidance, best in _there(trials), reason, tuple(trials))
 
 

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from editor.options import settings_options
 from editor.presets import PRESETS
-from editor.request import Request
+from editor.request import DTYPES, Request
 from library.console import (
     INTERRUPTED,
     WITHHELD,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-#: Types that UNet and autoencoder can have.
-DTYPES = ("float32", "float16", "bfloat16")
 #: What --auto chooses → the parameter that fixes it.
 AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 

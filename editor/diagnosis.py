@@ -60,7 +60,9 @@ def diagnose(edit: Edit, inversion: Inversion, direction: Any) -> tuple[Finding,
     """
     found = (
         unfamiliar_picture(inversion),
-        source_missing(inversion.caption, direction, edit.record.get("strength", 1.0), _said(inversion)),
+        source_missing(
+            inversion.caption, direction, edit.record.get("strength", 1.0), inversion.caption_option
+        ),
         direction_unstable(direction),
         inversion_poor(edit, inversion),
         edit_weak(edit),
@@ -92,14 +94,9 @@ def unfamiliar_picture(inversion: Inversion) -> Finding | None:
         return Finding(
             "unfamiliar-picture",
             f"the caption {inversion.caption!r} has no word that the models learned",
-            f"{elsewhere}, or say it in their words with {_said(inversion)}",
+            f"{elsewhere}, or say it in their words with {inversion.caption_option}",
         )
     return None
-
-
-def _said(inversion: Inversion) -> str:
-    """The option that says what a picture shows."""
-    return "--prompt" if inversion.latents is None else "--caption"
 
 
 def source_missing(

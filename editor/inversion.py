@@ -82,6 +82,11 @@ class Inversion:
 
         return choose(self, direction, strength, guidance, **settings)
 
+    @property
+    def caption_option(self) -> str:
+        """The option of `edit-image` that says what the picture shows."""
+        return "--prompt" if self.latents is None else "--caption"
+
     def autoencoded(self) -> Image.Image:
         """The picture through the autoencoder alone: the best that any reconstruction can be."""
         return self._autoencoded.copy()

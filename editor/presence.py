@@ -54,7 +54,7 @@ def presence(edits: Sequence[Edit], levels: int = LEVELS) -> list[float]:
         raise PresenceUnknown(
             f"the models find the picture no nearer to its caption {inversion.caption!r} than to what "
             f"{first.direction.name or 'the direction'} {'leads to' if forward else 'comes from'}; say what it shows "
-            f"with {'--prompt' if inversion.latents is None else '--caption'}"
+            f"with {inversion.caption_option}"
         )
     return (closer[1:] / own).tolist()
 

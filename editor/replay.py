@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError
 from editor.record import file_sha256, read_record, record_text, versions
-from editor.request import SETTINGS, Recorded, Request
+from editor.request import DTYPES, SETTINGS, Recorded, Request
 
 if TYPE_CHECKING:
     from library.direction import Direction
@@ -121,7 +121,9 @@ def _request(file: str, record: Mapping[str, Any]) -> Request:
             f"{file} was made with the setting {unknown[0]!r}, which this version lacks: update"
         )
     real, caption, negative = record["prompt"] is None, record["caption"], record["negative_prompt"]
-    inversion = record["inversion"]
+    inversion, dtype = record["inversion"], recorded_dtype(record)
+    if dtype not in DTYPES:
+        raise EditorError(f"{file} was made with the type {dtype!r}; expected one of {', '.join(DTYPES)}")
     return Request(
         prompt=record["prompt"],
         expressions=(record["direction"]["resolved"],),
@@ -132,7 +134,7 @@ def _request(file: str, record: Mapping[str, Any]) -> Request:
         negative_prompt=None if negative == (caption if real else "") else negative,
         models=record["models_folder"] or record["models"],
         device="cpu" if record["device"] == "cpu" else None,
-        dtype=None if recorded_dtype(record) == "float32" else recorded_dtype(record),
+        dtype=None if dtype == "float32" else dtype,
         size=inversion["size"] if real else tuple(record["size"]),
         sample=inversion["sample"] if real else True,
         sweep=dict(record["sweep"]["knobs"]) if record.get("sweep") else None,

@@ -14,6 +14,9 @@ from editor.settings import EditSettings
 #: The fields of `EditSettings` that a request can change one by one; the steps are the inversion's.
 SETTINGS = tuple(f.name for f in fields(EditSettings) if f.name != "steps")
 
+#: Types that UNet and autoencoder can have.
+DTYPES = ("float32", "float16", "bfloat16")
+
 #: Option → field of `Regulariser`.
 REGULARISER = {
     "auto_corr": "auto_corr",

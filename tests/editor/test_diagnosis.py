@@ -16,7 +16,6 @@ from editor.diagnosis import (
     RECONSTRUCTION,
     WEAK,
     Finding,
-    _said,
     diagnose,
     direction_unstable,
     edit_weak,
@@ -198,7 +197,7 @@ def test_the_remedy_of_going_back_goes_further_back() -> None:
 
 def test_of_a_prompt_the_remedy_is_another_prompt() -> None:
     made = replace(inversion(), latents=None, picture=None, caption="two teapots of a kind")
-    missing = source_missing(made.caption, cat2dog(), flag=_said(made))
+    missing = source_missing(made.caption, cat2dog(), flag=made.caption_option)
     assert missing is not None and missing.remedy.startswith("say what the picture shows with --prompt")
     strange = unfamiliar_picture(made)
     assert strange is not None and strange.remedy.endswith("in their words with --prompt")

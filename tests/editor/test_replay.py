@@ -275,6 +275,13 @@ def test_a_direction_under_another_number_is_found_by_its_checksum(
     )
 
 
+def test_a_type_that_does_not_exist_is_one_line(made: dict[str, Any]) -> None:
+    rewritten("out.png", dtype="float7")
+    failed(
+        run("--from", "out.png", "-o", "x.png"), "was made with the type 'float7'; expected one of float32"
+    )
+
+
 def test_an_empty_expression_says_what_was_expected(made: dict[str, Any]) -> None:
     failed(run("cat.png", "-d", ""), "is empty; expected directions with weights")
 
