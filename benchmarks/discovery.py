@@ -3,8 +3,9 @@
     python -m benchmarks.discovery [--quick] [--captions 1000] [--repeat 3] [--json FILE]
 
 Both run in turn, each in a process of its own, on the same captions where they only embed. Models are loaded
-before the clock starts. Rows: embedding on a text encoder of ViT-L/14's size with random weights; writing and
-embedding with the embedded models, where they are there; peak memory of ours against the number of captions.
+before the clock starts. Rows: embedding on a text encoder of ViT-L/14's size with random weights, ours also with
+`--precision bfloat16`; writing and embedding with the embedded models, where they are there, and by how much bfloat16
+changes a direction of theirs, beside what another seed does; peak memory of ours against the number of captions.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ TOKENS = 77
 FASTER_ON_CPU, FASTER_ON_GPU = 2.0, 15.0
 MEMORY_GROWTH = 1.1
 WRITTEN_A_CALL = 16  # in the documentation's loop
+ROUNDED = "ours in bfloat16"  # which pays on processors that compute in it: the flag avx512_bf16 or amx_bf16
 
 
 def sentences(concept: str) -> Iterator[str]:
@@ -82,7 +84,8 @@ def work(who: str, what: str, where: str, captions: int) -> dict[str, float]:
     from directions.settings import Settings
 
     embedded = what == "embedded"
-    found = Discovery("embedded" if embedded else where, Settings(captions=captions))
+    precision = "bfloat16" if who == ROUNDED else "float32"
+    found = Discovery("embedded" if embedded else where, Settings(captions=captions, precision=precision))
     encoder = found.encoder
     writer = found.writer if embedded else None
     embed(["a first call is slower than the others"], encoder)
@@ -92,7 +95,7 @@ def work(who: str, what: str, where: str, captions: int) -> dict[str, float]:
             texts = iter(_written(who, found, writer, concept, captions))
         else:
             texts = islice(sentences(concept), captions)
-        if who == "ours":
+        if who != "theirs":
             embed(texts, encoder, found.settings.batch_size)
         else:
             their_embedding(texts, encoder.text_encoder, encoder.tokenizer)
@@ -136,17 +139,44 @@ def build_encoder(folder: Path, config: dict[str, int]) -> str:
     return str(folder)
 
 
-def faster(name: str, what: str, where: str, captions: int, repeat: int, target: float) -> list[Row]:
-    """Rows for both medians and their ratio, peer and ours in turn."""
-    runs: dict[str, list[float]] = {"theirs": [], "ours": []}
+def faster(
+    name: str, what: str, where: str, captions: int, repeat: int, target: float, rounded: bool = False
+) -> list[Row]:
+    """Rows for the medians and their ratio, peer and ours in turn; rounded: ours in bfloat16 too."""
+    ways = ("theirs", "ours", ROUNDED) if rounded else ("theirs", "ours")
+    runs: dict[str, list[float]] = {who: [] for who in ways}
     for _ in range(repeat):
         for who, seconds in runs.items():
             seconds.append(measure(who, what, where, captions)["seconds"])
-    theirs, ours = (statistics.median(runs[who]) for who in ("theirs", "ours"))
+    medians = {who: statistics.median(seconds) for who, seconds in runs.items()}
+    rows = [measured(f"{name}: the documentation's loop", medians["theirs"], "s")]
+    for who in ways[1:]:
+        told = "times faster" if who == "ours" else "times faster in bfloat16"
+        rows.append(measured(f"{name}: {who}", medians[who], "s"))
+        rows.append(at_least(f"{name}: {told}", medians["theirs"] / medians[who], "×", target))
+    return rows
+
+
+def rounding(captions: int) -> list[Row]:
+    """How far cat2dog of the embedded models is from itself in bfloat16, and from that of another seed's captions."""
+    import numpy as np
+
+    from directions import discover
+
+    exact, rounded, other = (
+        discover(
+            "cat", "dog", "embedded", captions=captions, seed=seed, precision=precision, cache=False
+        ).tensor.astype(np.float64)
+        for seed, precision in ((0, "float32"), (0, "bfloat16"), (1, "float32"))
+    )
+    kinds = {"bfloat16": rounded, "another seed": other}
     return [
-        measured(f"{name}: the documentation's loop", theirs, "s"),
-        measured(f"{name}: ours", ours, "s"),
-        at_least(f"{name}: times faster", theirs / ours, "×", target),
+        measured(
+            f"cat2dog, embedded models: changed by {what}",
+            float(np.linalg.norm(changed - exact) / np.linalg.norm(exact)),
+            "of its length",
+        )
+        for what, changed in kinds.items()
     ]
 
 
@@ -176,7 +206,9 @@ def rows_of(captions: int | None = None, repeat: int | None = None, quick: bool 
     with tempfile.TemporaryDirectory() as scratch:
         size = "small encoder" if quick else "encoder of ViT-L/14's size"
         large = build_encoder(Path(scratch, "encoder"), SMALL if quick else VIT_L)
-        rows += faster(f"embed {captions} a side, {size}", "encoder", large, captions, repeat, target)
+        rows += faster(
+            f"embed {captions} a side, {size}", "encoder", large, captions, repeat, target, rounded=True
+        )
         if not torch.cuda.is_available():
             limit = least(SMALL if quick else VIT_L, captions)
             rows.append(measured(f"embed {captions} a side, {size}: the least possible", limit, "s"))
@@ -186,6 +218,7 @@ def rows_of(captions: int | None = None, repeat: int | None = None, quick: bool 
         if (WEIGHTS / "captions").is_dir() and (WEIGHTS / "diffusion" / "text_encoder").is_dir():
             name = f"write and embed {captions} a side, embedded models"
             rows += faster(name, "embedded", "", captions, repeat, target)
+            rows += rounding(captions)
         else:
             print("the embedded models are not in zoo/weights: left out", file=sys.stderr)
         small = build_encoder(Path(scratch, "small"), SMALL)

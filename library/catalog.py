@@ -90,12 +90,16 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
-    """The entries asked for, whether more follow, and the damaged files met beside them."""
+    """The entries asked for, whether more follow, and the damaged files met beside them.
+
+    mentioned: how many of the entries, the last ones, a search found by their captions alone.
+    """
 
     entries: list[Entry]
     more: bool
     total: int | None
     faults: list[str]
+    mentioned: int = 0
 
 
 def select(library: Library, query: Query) -> Page:
@@ -139,15 +143,19 @@ def _page(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> 
         if not words:  # nothing but punctuation
             return Page([], False, None, faults)
         entries = _select(connection, layers, query, wanted, f"title : ({words})")
+        named = len(entries)
         if wanted < 0 or len(entries) < wanted:  # then those whose captions say it
             found = {(entry.name, entry.encoder, entry.version) for entry in entries}
             others = _select(connection, layers, query, wanted, words)
             entries += [e for e in others if (e.name, e.encoder, e.version) not in found]
     else:
         entries = _select(connection, layers, query, wanted)
+        named = len(entries)
         total = _count(connection, layers, query)
     end = query.offset + query.limit if query.limit else len(entries)
-    return Page(entries[query.offset : end], len(entries) > end, total, faults)
+    page = entries[query.offset : end]
+    mentioned = len(page) - min(len(page), max(0, named - query.offset))
+    return Page(page, len(entries) > end, total, faults, mentioned)
 
 
 def _words(text: str) -> list[str]:

@@ -79,7 +79,11 @@ def _footer(library: Library, query: Query, found: Page, page: int) -> None:
             say(f"there is no page {page}")
         else:
             say(f"{library.path} is empty; make a direction: mkdir-direction cat dog")
-    elif found.more:
+        return
+    if found.mentioned:
+        which = f"the last {found.mentioned}" if found.mentioned < len(found.entries) else "all of these"
+        say(f"{which}: found by the captions alone")
+    if found.more:
         total = f" of {found.total}" if found.total is not None else ""
         say(f"{len(found.entries)} rows{total}; more with --page {page + 1} or --limit 0")
 

@@ -279,6 +279,8 @@ def test_pages_of_a_search_over_two_libraries_hold_everything_once(tmp_path: Pat
     both = Library(own.path, search_path=[below.path])
     pages = [refs(both, text="zork", limit=5, offset=5 * page) for page in range(4)]
     assert [len(page) for page in pages] == [5, 5, 2, 0]
+    mentioned = [select(both, Query(text="zork", limit=5, offset=5 * page)).mentioned for page in range(4)]
+    assert mentioned == [5, 5, 2, 0], "no name has it"
     found = [ref for page in pages for ref in page]
     assert found == refs(both, text="zork") and len(set(found)) == 12
     assert refs(both, text="zork", limit=5, reverse=True) == ["z3x@1", "z2x@1", "z1x@1", "z0x@1", "m3x@1"]

@@ -89,6 +89,15 @@ def test_pages(filled: Library, run: Run) -> None:
     assert run("--limit", 2, "--page", 2).stdout.splitlines()[1].startswith("photo2sketch")
 
 
+def test_a_search_says_which_rows_only_captions_led_to(filled: Library, run: Run) -> None:
+    named = run("search", "day")
+    assert len(named.stdout.splitlines()) == 2 and "captions" not in named.stderr
+    assert "all of these: found by the captions alone" in run("search", "fluffy").stderr
+    both = run("search", "dog")  # cat2dog's target, and a word of the others' captions
+    assert "the last 2: found by the captions alone" in both.stderr
+    assert both.stdout.splitlines()[1].startswith("cat2dog")
+
+
 def test_a_damaged_file_is_reported_beside_the_listing(filled: Library, run: Run) -> None:
     path = filled.find("day2winter").path
     path.unlink()
