@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from library.index import discard, open_indexes
+from library.index import discard, open_indexes, unreadable
 from library.index_evaluations import checked_evaluation, columns, joins
 from library.layer import Layer
 from library.names import is_word_character
@@ -129,13 +129,13 @@ def _with_indexes(layers: list[Layer], ask: Callable[[sqlite3.Connection], Page]
 
 
 def _page(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> Page:
-    faults = [
-        row[0]
-        for number in range(len(layers))
-        for row in connection.execute(
+    faults = []
+    for number, layer in enumerate(layers):
+        statement = (
             f"SELECT fault FROM l{number}.entry WHERE fault IS NOT NULL ORDER BY name, encoder, version"
         )
-    ]
+        faults += [fault for (fault,) in connection.execute(statement)]
+        faults += unreadable(connection, f"l{number}", layer)
     wanted = query.offset + query.limit + 1 if query.limit else -1
     total: int | None = None
     if query.text.strip():

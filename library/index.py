@@ -25,7 +25,7 @@ from library.layer import EVALUATION_FILE, VERSION_FILE, Layer, VersionPath
 from library.records import check_place
 from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, stamp_of, to_json
 
-__all__ = ["INDEX_FILE", "discard", "open_indexes"]
+__all__ = ["INDEX_FILE", "discard", "open_indexes", "unreadable"]
 
 INDEX_FILE = ".index.sqlite"
 SCHEMA = 2  # raise it when the tables below change: an index of another schema is thrown away
@@ -76,6 +76,13 @@ def open_indexes(layers: list[Layer]) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
+
+
+def unreadable(connection: sqlite3.Connection, schema: str, layer: Layer) -> list[str]:
+    """The folders of a library that its index could not look into, each as one line."""
+    rows = connection.execute(f"SELECT name FROM {schema}.folder WHERE mtime=? ORDER BY name", (UNSURE,))
+    folders = [layer.folder / name for (name,) in rows]
+    return [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
 
 
 def discard(layer: Layer) -> None:
@@ -171,7 +178,10 @@ def bring_up(connection: sqlite3.Connection, schema: str, layer: Layer, differen
     for name, mtime in sorted(difference.changed.items()):
         encoders = encoders_of.get(name, set())
         if folders.get(name) != mtime:
-            present = set(_subfolders(layer.folder / name))
+            try:
+                present = set(_inside(layer.folder / name))
+            except OSError:  # which can go away without a trace in the folder's time
+                present, mtime = set(), UNSURE
             for gone in encoders - present:
                 _forget_leaf(connection, schema, leaves.pop((name, gone))[0])
             connection.execute(f"REPLACE INTO {schema}.folder VALUES (?, ?)", (name, _settled(mtime, recent)))
@@ -201,10 +211,14 @@ def _remembered(
 def _subfolders(folder: Path) -> dict[str, int]:
     """Folders inside and when their entries last changed."""
     try:
-        with os.scandir(folder) as entries:
-            return {e.name: e.stat().st_mtime_ns for e in entries if _is_ours(e)}
+        return _inside(folder)
     except OSError:
         return {}
+
+
+def _inside(folder: Path) -> dict[str, int]:
+    with os.scandir(folder) as entries:
+        return {e.name: e.stat().st_mtime_ns for e in entries if _is_ours(e)}
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
@@ -257,8 +271,9 @@ def _bring_up_leaf(
     else:
         insert = f"INSERT INTO {schema}.leaf(name, encoder, mtime) VALUES (?, ?, ?)"
         leaf = int(connection.execute(insert, (name, encoder, remembered)).lastrowid or 0)
-    bring_up_evaluations(connection, schema, layer, (name, encoder), leaf, measured)
+    read = bring_up_evaluations(connection, schema, layer, (name, encoder), leaf, measured)
     labels = Labels(layer, name, encoder)
+    read = read and labels.read
     rows = connection.execute(
         f"SELECT version, id, stamp, tags, aliases, recorded FROM {schema}.entry WHERE leaf=?", (leaf,)
     )
@@ -276,7 +291,9 @@ def _bring_up_leaf(
             connection.execute(f"DELETE FROM {schema}.entry WHERE id=?", (row,))
     for version, status in sorted(found.items()):
         place = VersionPath(name, encoder, version, layer.path(name, encoder, version))
-        _insert(connection, schema, leaf, place, status, labels)
+        read = _insert(connection, schema, leaf, place, status, labels) and read
+    if not read:  # whatever hindered it can go away without a trace in the folder's time
+        connection.execute(f"UPDATE {schema}.leaf SET mtime=? WHERE id=?", (UNSURE, leaf))
     connection.execute(
         f"UPDATE {schema}.entry SET head = (version IS "
         f"(SELECT max(version) FROM {schema}.entry WHERE leaf=?1 AND fault IS NULL)) WHERE leaf=?1",
@@ -291,7 +308,9 @@ def _insert(
     place: VersionPath,
     status: os.stat_result,
     labels: Labels,
-) -> None:
+) -> bool:
+    """Whether the file could be read, be it damaged; else the next use has to try again."""
+    stamp = stamp_of(status)
     values: dict[str, Any] = dict.fromkeys(COLUMNS)
     values |= {"name": place.name, "version": place.version, "encoder": place.encoder, "size": status.st_size}
     values |= {"tags": "[]", "aliases": to_json(labels.aliases(place.version))}
@@ -305,17 +324,21 @@ def _insert(
         recorded = to_json(header.record.get("tags") or [])
         words = describe(values, header.record, labels)
         values["tokens"], values["dim"] = header.shapes["direction"]
-    except FileNotFoundError:
-        return
-    except (DamagedFile, OSError) as fault:
+    except DamagedFile as fault:
         values["fault"] = str(fault)
+    except OSError as fault:
+        if isinstance(fault, FileNotFoundError) and not stat.S_ISLNK(status.st_mode):
+            return False  # it has just been removed
+        values["fault"] = f"{place.path} cannot be read: {(fault.strerror or str(fault)).lower()}"
+        stamp = UNSURE
     except (ValueError, TypeError, ArithmeticError, AttributeError) as fault:  # whole, but by a stranger
         values["fault"] = f"{place.path} has a record that cannot be shown: {type(fault).__name__}"
     row = [values[column] for column in COLUMNS]
     marks = ", ".join("?" * (len(row) + 5))
     columns = f"leaf, head, stamp, recorded, {', '.join(COLUMNS)}, crc"
     insert = f"INSERT INTO {schema}.entry({columns}) VALUES ({marks})"
-    cursor = connection.execute(insert, (leaf, 0, stamp_of(status), recorded, *row, row_check(row)))
+    cursor = connection.execute(insert, (leaf, 0, stamp, recorded, *row, row_check(row)))
     if values["fault"] is None:
         insert = f"INSERT INTO {schema}.words(rowid, title, captions) VALUES (?, ?, ?)"
         connection.execute(insert, (cursor.lastrowid, *words))
+    return stamp != UNSURE

@@ -27,11 +27,13 @@ def bring_up_evaluations(
     place: tuple[str, str],
     leaf: int,
     found: Mapping[int, os.stat_result],
-) -> None:
+) -> bool:
     """Read the measurements in the folder of one name and encoder that changed; `found` has their files' status.
 
-    A damaged one counts as none. They are rows of their own, for a version may lie in another library.
+    A damaged one counts as none. They are rows of their own, for a version may lie in another library. The result
+    is whether all could be read; else the next use has to try again.
     """
+    read = True
     name, encoder = place
     rows = connection.execute(f"SELECT version, stamp FROM {schema}.evaluation WHERE leaf=?", (leaf,))
     known = dict(rows.fetchall())
@@ -49,7 +51,10 @@ def bring_up_evaluations(
             continue
         try:
             measured = read_evaluation(layer.evaluation_path(name, encoder, version))
-        except (DirectionsError, OSError):
+        except OSError:
+            read = False
+            continue
+        except DirectionsError:
             continue
         shown = [measured.sha256[:DIGEST], measured.success, measured.created]
         crc = row_check([name, encoder, version, *shown])
@@ -57,6 +62,7 @@ def bring_up_evaluations(
             f"INSERT INTO {schema}.evaluation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (name, encoder, version, leaf, stamp, *shown, crc),
         )
+    return read
 
 
 def joins(connection: sqlite3.Connection, layers: int) -> list[str]:

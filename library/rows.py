@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
-from library.errors import DirectionsError
+from library.errors import DirectionsError, StorageError
 from library.expressions import parents_text
 from library.layer import Layer
 
@@ -29,16 +29,26 @@ class IndexDamaged(Exception):
 
 
 class Labels:
-    """Aliases and tags of one name and encoder; a damaged side file counts as empty (verify names it)."""
+    """Aliases and tags of one name and encoder; a damaged side file counts as empty (verify names it).
+
+    read: whether the side files could be read, be they damaged.
+    """
 
     def __init__(self, layer: Layer, name: str, encoder: str) -> None:
         self.by_version: dict[int, list[str]] = {}
-        self.changed: dict[str, list[str]] = {}
-        with contextlib.suppress(DirectionsError):
-            for alias, version in sorted(layer.aliases(name, encoder).items()):
-                self.by_version.setdefault(version, []).append(alias)
-        with contextlib.suppress(DirectionsError):
-            self.changed = layer.tags(name, encoder)
+        self.read = True
+        for alias, version in sorted(self._of(layer.aliases, name, encoder).items()):
+            self.by_version.setdefault(version, []).append(alias)
+        self.changed: dict[str, list[str]] = self._of(layer.tags, name, encoder)
+
+    def _of(self, side_file: Callable[[str, str], dict[str, Any]], name: str, encoder: str) -> dict[str, Any]:
+        try:
+            return side_file(name, encoder)
+        except StorageError:
+            self.read = False
+        except DirectionsError:
+            pass
+        return {}
 
     def aliases(self, version: int) -> list[str]:
         return self.by_version.get(version, [])

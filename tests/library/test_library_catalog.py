@@ -6,9 +6,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -161,11 +161,15 @@ def test_a_file_copied_in_by_hand_is_seen_and_one_deleted_is_not(filled: Library
     assert "cat2dog@2" in refs(filled)
 
 
-def settle(library: Library) -> None:
+def age(library: Library) -> None:
     """Make the folders old, so that the index trusts what it remembers."""
-    long_ago = time.time() - 1000
     for folder, _, _ in os.walk(library.path):
-        os.utime(folder, (long_ago, long_ago))
+        os.utime(folder, (1e9, 1e9))
+
+
+def settle(library: Library) -> None:
+    """Make the folders old and the index."""
+    age(library)
     select(library, Query())
 
 
@@ -284,3 +288,58 @@ def test_pages_of_a_search_over_two_libraries_hold_everything_once(tmp_path: Pat
     found = [ref for page in pages for ref in page]
     assert found == refs(both, text="zork") and len(set(found)) == 12
     assert refs(both, text="zork", limit=5, reverse=True) == ["z3x@1", "z2x@1", "z1x@1", "z0x@1", "m3x@1"]
+
+
+def test_a_file_that_could_not_be_read_for_a_while_is_back_at_once(library: Library, make: Make) -> None:
+    """A link's target, or a permission, comes back without a trace in the folder's time."""
+    library.save(make("cat2dog"))
+    library.save(make("cat2dog"))
+    path, share = library.find("cat2dog@2").path, library.path.parent / "share"
+    share.mkdir()
+    path.rename(share / "v2")
+    path.symlink_to(share / "v2")
+    share.rename(share.with_name("away"))
+    age(library)
+    page = select(library, Query())
+    assert [entry.ref for entry in page.entries] == ["cat2dog@1"]
+    assert len(page.faults) == 1 and f"{path} cannot be read: no such file" in page.faults[0]
+    share.with_name("away").rename(share)
+    page = select(library, Query())
+    assert [entry.ref for entry in page.entries] == ["cat2dog@2"] and page.faults == []
+
+
+def test_labels_that_could_not_be_read_for_a_while_are_back_at_once(library: Library, make: Make) -> None:
+    library.save(make("cat2dog"))
+    set_alias(library, "cat2dog@1", "good")
+    leaf = library.find("cat2dog@1").path.parent
+    (leaf / "aliases.json").rename(library.path.parent / "aliases.json")
+    (leaf / "aliases.json").symlink_to("aliases.json")  # a loop, which is an error
+    age(library)
+    assert select(library, Query()).entries[0].aliases == ()
+    (leaf / "aliases.json").unlink()
+    (library.path.parent / "aliases.json").rename(leaf / "aliases.json")
+    age(library)
+    assert select(library, Query()).entries[0].aliases == ("good",)
+
+
+def test_a_folder_that_could_not_be_read_for_a_while_is_named_and_back_at_once(
+    library: Library, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.save(make("cat2dog"))
+    library.save(make("day2winter"))
+    age(library)
+    scandir, access, shut = os.scandir, os.access, library.path / "cat2dog"
+
+    def refused(folder: Any) -> Any:
+        if Path(folder) == shut:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.scandir", refused)
+        patch.setattr("os.access", lambda path, mode: Path(path) != shut and access(path, mode))
+        page = select(library, Query())
+    assert [entry.ref for entry in page.entries] == ["day2winter@1"]
+    assert page.faults == [f"{shut} cannot be read"]
+    page = select(library, Query())
+    assert [entry.ref for entry in page.entries] == ["cat2dog@1", "day2winter@1"] and page.faults == []
