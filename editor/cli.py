@@ -313,10 +313,13 @@ def _run(
         say(f"note: {HALF}")
     editor = Editor(request.models, device=request.device, dtype=dtype, cache=_cache(options))
     looks = _looks(request, options, editor)
+    if request.recorded:
+        from editor.replay import check_direction_unchanged, differences, for_encoder
+
+        request, elsewhere = for_encoder(request, (editor.models.encoder_id, editor.models.name))
     directions = [directed(library, expression, editor) for expression in request.expressions]
     if request.recorded:
-        from editor.replay import check_direction_unchanged, differences
-
+        say_notes(elsewhere)
         if request.pinned:
             say_notes(check_direction_unchanged(directions[0], request.recorded))
         dtype_here = str(editor.models.unet.dtype).removeprefix("torch.")

@@ -26,6 +26,10 @@ def direction_facts(direction: Direction) -> dict[str, Any]:
         "resolved": _terms(direction.parents) if direction.version is None else direction.ref,
         "parents": direction.parents,
         "tensor_sha256": hashlib.sha256(direction.tensor.astype("<f4").tobytes()).hexdigest(),
+        "anchors": [
+            {"source": part.source, "target": part.target, "weight": float(part.weight)}
+            for part in direction.anchored
+        ],
     }
 
 
@@ -73,6 +77,24 @@ def _here(parent: Mapping[str, Any], library: Library) -> Mapping[str, Any]:
     return {**parent, "version": max(same)} if same else parent
 
 
+def for_encoder(request: Request, encoders: Sequence[str]) -> tuple[Request, list[str]]:
+    """The request for models with this encoder, and what to say of it.
+
+    For another encoder than the recorded one it is for the newest version of the direction there, as it was named.
+    """
+    if not request.pinned or request.recorded is None:
+        return request, []
+    recorded = request.recorded
+    made_for = {parent["encoder"] for parent in recorded.record["direction"]["parents"]}
+    if made_for & set(encoders):
+        return request, []
+    expression = recorded.record["expression"]
+    note = (
+        f"{recorded.file} was made for encoder {' and '.join(sorted(made_for))}: {expression} is another here"
+    )
+    return replace(request, expressions=(expression,), pinned=False), [note]
+
+
 def repeated(file: str, given: Mapping[str, Any]) -> Request:
     """The request that the record in `file` answers, changed by what is `given` at the command line.
 
@@ -93,11 +115,14 @@ def repeated(file: str, given: Mapping[str, Any]) -> Request:
 def _repeated(file: str, record: Mapping[str, Any], given: Mapping[str, Any]) -> Request:
     """`repeated` of a record that may be damaged: any TypeError, KeyError and the like may come of it."""
     request = _request(file, record)
-    picture, mask, models = record["input"], record["mask"], request.models
+    picture, mask = record["input"], record["mask"]
+    where = request.models or ""
+    if "models" not in given and Path(where).is_absolute() and not Path(where).exists():
+        raise EditorError(
+            f"the models that {file} was made with are gone: {where}; name them: --models FOLDER --from {file}"
+        )
     if "caption_prefix" in given:
         request = replace(request, caption=None)
-    if given.get("models", models) != models:  # another encoder has no such version of the direction
-        request = replace(request, expressions=(record["expression"],), pinned=False)
     if "expressions" in given:
         request = replace(request, pinned=False, stem=None)
     if "guidance" in given.get("auto", ()):  # chosen anew, from the model set's own on
@@ -202,9 +227,14 @@ def check_direction_unchanged(direction: Direction, recorded: Recorded) -> list[
     on the way where this one is not.
     """
     facts, kept = direction_facts(direction), recorded.record["direction"]
+    if not _same_weights(facts["anchors"], kept.get("anchors", facts["anchors"]), ("source", "target")):
+        raise EditorError(
+            f"{kept['resolved']} is placed otherwise than the direction that {recorded.file} was made with: what "
+            "it is a sum of differs; give another with -d"
+        )
     if facts["tensor_sha256"] == kept["tensor_sha256"]:
         return []
-    if direction.version is None and _same_terms(direction.parents, kept["parents"]):
+    if direction.version is None and _same_weights(direction.parents, kept["parents"], ("sha256",)):
         return [
             f"{recorded.file} was made with the same sum, rounded otherwise: the picture may differ slightly"
         ]
@@ -221,11 +251,12 @@ def check_direction_unchanged(direction: Direction, recorded: Recorded) -> list[
     )
 
 
-def _same_terms(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two sums are of the same versions, whose tensors are known by their digests, with the same weights."""
+def _same_weights(
+    ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], known_by: Sequence[str]
+) -> bool:
+    """Whether two sums have the same parts, known by these keys, with the same weights but for rounding."""
     return len(ours) == len(theirs) and all(
-        one.get("sha256") is not None
-        and one["sha256"] == other.get("sha256")
+        all(one.get(key) is not None and one[key] == other.get(key) for key in known_by)
         and math.isclose(one["weight"], other["weight"], rel_tol=1e-9)
         for one, other in zip(ours, theirs, strict=True)
     )

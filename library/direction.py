@@ -43,6 +43,14 @@ class Anchored:
         sides = (self.target, self.source, self.target_mean, self.source_mean)
         return Anchored(*sides, weight=self.weight * -factor)
 
+    def same_change(self, other: Anchored) -> bool:
+        """Whether both are the same change, with whatever weight."""
+        return (
+            (self.source, self.target) == (other.source, other.target)
+            and np.array_equal(self.source_mean, other.source_mean)
+            and np.array_equal(self.target_mean, other.target_mean)
+        )
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Direction:
@@ -111,7 +119,15 @@ class Direction:
         if self.version is None and self.record.get("parents"):
             return [dict(parent) for parent in self.record["parents"]]
         own = {"name": self.name, "version": self.version, "encoder": self.encoder, "weight": 1.0}
-        return [own | {"sha256": self.record["sha256"]} if "sha256" in self.record else own]
+        return [own | {"sha256": self.sha256}]
+
+    @property
+    def sha256(self) -> str:
+        """Of the tensors, as a version file's record has it: by it a direction is known, saved or not."""
+        from library.fileformat import digest
+        from library.records import tensors_of
+
+        return str(self.record.get("sha256") or digest(tensors_of(self)))
 
     @property
     def doubts(self) -> list[dict[str, Any]]:
@@ -200,7 +216,7 @@ class Direction:
             name=parents_text(parents),
             tensor=total.astype(np.float32),
             encoder=self.encoder,
-            anchored=_joined(self.anchored, other.anchored),
+            anchored=_joined(self, other),
             record=record,
         )
 
@@ -251,9 +267,24 @@ def as_weight(value: object) -> float | None:
     return float(value)
 
 
-def _joined(one: tuple[Anchored, ...], other: tuple[Anchored, ...]) -> tuple[Anchored, ...]:
-    """The parts of a sum; none unless both have some."""
-    return (*one, *other) if one and other else ()
+def _joined(one: Direction, other: Direction) -> tuple[Anchored, ...]:
+    """The parts of a sum, one for equal changes; none unless both have some. What adds nothing has no say."""
+    if not other.tensor.any():
+        return one.anchored
+    if not one.tensor.any():
+        return other.anchored
+    if not (one.anchored and other.anchored):
+        return ()
+    parts: list[Anchored] = []
+    for part in (*one.anchored, *other.anchored):
+        for k, known in enumerate(parts):
+            sign = next((sign for sign in (1, -1) if known.same_change(part.times(sign))), None)
+            if sign is not None:
+                parts[k] = replace(known, weight=1.0).times(known.weight + sign * part.weight)
+                break
+        else:
+            parts.append(part)
+    return tuple(part for part in parts if part.weight)
 
 
 def _merged(parents: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from editor.record import RECORD_KEY, read_record
 from library import Library
+from zoo.registry import WEIGHTS
 
 from .command_line import cat_and_directions, failed, pixels, run, save_direction, worked
 
@@ -209,6 +210,24 @@ def test_other_models_resolve_the_expression_anew(made: dict[str, Any]) -> None:
         "cat2dog was made for encoder",
         "mkdir-direction --rebuild",
     )
+
+
+def test_the_same_models_elsewhere_keep_the_recorded_versions(made: dict[str, Any]) -> None:
+    save_direction("cat2dog", seed=9)
+    Path("elsewhere").symlink_to(WEIGHTS / "diffusion")
+    result = worked("--from", "out.png", "--models", Path("elsewhere").absolute(), "-o", "moved.png")
+    assert "is another here" not in result.stderr
+    assert read_record("moved.png")["direction"] == made["direction"]
+    assert pixels("moved.png").tobytes() == pixels("out.png").tobytes()
+    rewritten("out.png", models_folder=str(Path("gone").absolute()))
+    failed(run("--from", "out.png", "-o", "x.png"), "are gone: ", "name them: --models FOLDER --from out.png")
+
+
+def test_a_sum_of_other_parts_is_refused(made: dict[str, Any]) -> None:
+    rewritten(
+        "out.png", direction={**made["direction"], "anchors": [{"source": "a", "target": "b", "weight": 1}]}
+    )
+    failed(run("--from", "out.png", "-o", "x.png"), "is placed otherwise than the direction that out.png")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from library import Direction, Library
 from library.direction import Anchored
-from library.errors import BadTensor, EncoderMismatch
+from library.errors import BadName, BadTensor, EncoderMismatch
 
 Make = Callable[..., Direction]
 weights = st.floats(-8, 8, allow_nan=False).filter(lambda w: w == 0 or abs(w) > 1e-3)
@@ -121,6 +121,13 @@ def test_anchored_parts_follow_the_algebra_and_the_file(tmp_path: Path) -> None:
     assert np.array_equal(mixed.anchored[1].source_mean, means[2])
     plain = Direction("c", np.ones((4, 3)), "e-00000000")
     assert (a + plain).anchored == ()  # not all of the sum can be placed
+    for same, weight in (
+        (a + 0 * b, 1), (0 * plain + a, 1), (a + b - b, 1), (a + a, 2), (0.5 * a + 0.5 * a, 1), (a - 3 * a, 2),
+    ):  # fmt: skip
+        (part,) = same.anchored
+        assert part.weight == weight and {part.source, part.target} == {"cat", "dog"}, same.name
+        assert (part.source == "cat") == bool(same.tensor.sum() > 0)
+    assert (a - a).anchored == ()
     library = Library(tmp_path, ())
     library.save(mixed.renamed("mixed"))
     loaded = library.load("mixed")
@@ -130,6 +137,18 @@ def test_anchored_parts_follow_the_algebra_and_the_file(tmp_path: Path) -> None:
         assert np.array_equal(one.target_mean, other.target_mean)
     with pytest.raises(BadTensor, match="anchored part"):
         Direction("d", np.ones((4, 2)), "e-00000000", anchored=a.anchored)
+
+
+def test_unsaved_directions_of_one_name_are_two(tmp_path: Path) -> None:
+    one, other = (Direction("cat2dog", np.full((4, 3), value), "e-00000000") for value in (1.0, 2.0))
+    mixed = 0.5 * one + 0.5 * other
+    assert [parent["weight"] for parent in mixed.parents] == [0.5, 0.5]
+    assert len({parent["sha256"] for parent in mixed.parents}) == 2
+    with pytest.raises(BadName):
+        Library(tmp_path, ()).save(mixed)
+    saved = Library(tmp_path, ()).save(one)
+    assert saved.sha256 == one.sha256 == saved.record["sha256"] == mixed.parents[0]["sha256"]
+    assert (one - one).parents[0]["weight"] == 0
 
 
 def test_how_it_was_made_goes_with_the_whole_and_its_opposite_but_not_with_a_part(make: Make) -> None:
