@@ -44,6 +44,12 @@ class Settings:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        for (
+            name
+        ) in self.__dataclass_fields__:  # numpy's numbers are taken as Python's, which a record can hold
+            value = getattr(self, name)
+            if callable(getattr(value, "item", None)):
+                object.__setattr__(self, name, value.item())
         if self.captions is not None:
             _within("captions", self.captions, 1, MOST_CAPTIONS)
         _within("seed", self.seed, 0, 2**63 - 1)
@@ -79,5 +85,8 @@ class Settings:
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
+    kind, what = ((int, float), "number") if name in ("temperature", "top_p") else (int, "whole number")
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise BadSetting(f"{name} is {value!r}; expected a {what}")
     if not low <= value <= high:
         raise BadSetting(f"{name} is {value}; expected {low} to {high}")

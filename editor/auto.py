@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from editor.inversion import check_steps
 from editor.likeness import edge_likeness, psnr
 from editor.presence import PresenceUnknown, presence
 from editor.regularize import Regulariser
@@ -85,6 +86,8 @@ def choose(
     a presence of at least 0.5 it saw the target in 30 of 30; of 0.4 in 28, of 0.3 in 26. `SHARE` is above
     what two edits of other horses had that became no zebras with a presence of 1.3 and 2.0: 0.18 and 0.38.
     """
+    check_steps(inversion, settings)
+    settings.pop("steps", None)  # the rehearsal has its own
     own = guidance
     if own is None:
         own = inversion._editor().settings(**settings).cross_attention_guidance

@@ -20,7 +20,7 @@ from editor.guidance import frozen
 from editor.lockstep import LockStep
 from editor.masks import ImplicitMask
 from editor.settings import EditSettings
-from editor.steps import Conditioning, OnStep, Sampler, notify
+from editor.steps import Conditioning, OnStep, Sampler, alone, notify
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def edit(
         implicit = ImplicitMask(settings.keep_background, len(sampler), free)
     positions = None if settings.attention_resolution is None else settings.attention_resolution**2
     drifts = []
-    with frozen(unet), small_map_products(unet), cross_attention(unet, max_positions=positions) as control:
+    attention = cross_attention(unet, max_positions=positions)
+    with alone(unet), frozen(unet), small_map_products(unet), attention as control:
         for i, timestep in enumerate(sampler.timesteps):
             known = None
             if settings.source_correction and trajectory is not None:

@@ -227,6 +227,16 @@ def check_alike(inversions: Sequence[Inversion]) -> None:
             raise EditorError(f"inversions of one batch differ in {name}: {sorted(values)}")
 
 
+def check_steps(inversion: Inversion, settings: Mapping[str, Any]) -> None:
+    """Raise EditorError for settings of an edit that ask for another number of steps than the inversion has."""
+    steps = settings.get("steps", inversion.steps)
+    if steps != inversion.steps:
+        raise EditorError(
+            f"the inversion has {inversion.steps} steps, and an edit takes those; for {steps}, invert again with "
+            f"steps={steps}"
+        )
+
+
 def trajectories(inversions: Sequence[Inversion]) -> torch.Tensor:
     """The inversions' trajectories side by side, `[steps + 1, B, C, h, w]`."""
     kept = [inversion.trajectory for inversion in inversions if inversion.trajectory is not None]

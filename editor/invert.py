@@ -12,7 +12,7 @@ from editor.convolution import small_map_products
 from editor.guidance import frozen
 from editor.regularize import AutoCorrelation, Regulariser, draw_rolls, regularise
 from editor.schedule import Schedule
-from editor.steps import Conditioning, Estimate, OnStep, denoise, notify
+from editor.steps import Conditioning, Estimate, OnStep, alone, denoise, notify
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def invert(
 
     conditioning = conditioning.collapse() if guidance_scale > 1 else Conditioning(conditioning.prompt)
     path = [latents]
-    with frozen(unet), small_map_products(unet):
+    with alone(unet), frozen(unet), small_map_products(unet):
         for i, timestep in enumerate(schedule.timesteps):
             latents = denoise(
                 unet,

@@ -26,10 +26,15 @@ def draw_noise(
     if generator is None:
         generator = seeded(0)
     if isinstance(generator, torch.Generator):
-        return torch.randn(shape, generator=generator, device=generator.device).to(device)
+        return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32).to(
+            device
+        )
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators for a batch of {shape[0]}; expected one each")
-    rows = [torch.randn((1, *shape[1:]), generator=g, device=g.device).to(device) for g in generator]
+    rows = [
+        torch.randn((1, *shape[1:]), generator=g, device=g.device, dtype=torch.float32).to(device)
+        for g in generator
+    ]
     return torch.cat(rows)
 
 

@@ -98,7 +98,7 @@ class AutoCorrelation:
             starts.append(starts[-1] + max(1, h // 2))
         areas = [float(h * w) for h, w in self.sizes]
         self._starts = torch.tensor(starts, device=device)
-        self._areas = torch.tensor(areas * 2, device=device)[:, None, None]
+        self._areas = torch.tensor(areas * 2, dtype=torch.float32, device=device)[:, None, None]
         self._rolls_rows, self._pools_rows = self._rolls_rows.to(device), self._pools_rows.to(device)
         self._rolls_cols, self._pools_cols = self._rolls_cols.to(device), self._pools_cols.to(device)
 

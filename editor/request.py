@@ -28,8 +28,8 @@ REGULARISER = {
 
 def check_strength(strength: float) -> None:
     """Raise EditorError for a strength that is not a finite number."""
-    if not math.isfinite(strength):
-        raise EditorError(f"strength is {strength}; expected a finite number")
+    if not isinstance(strength, (int, float)) or not math.isfinite(strength):
+        raise EditorError(f"strength is {strength!r}; expected a finite number")
 
 
 @dataclass(frozen=True)

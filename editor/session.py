@@ -28,7 +28,7 @@ from editor.images import (
     to_pictures,
     to_pixels,
 )
-from editor.inversion import Edit, Inversion, check_alike, trajectories
+from editor.inversion import Edit, Inversion, check_alike, check_steps, trajectories
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
 from editor.models import Captioner, Models, caption_room, load_captioner, load_models
@@ -152,6 +152,8 @@ class Editor:
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
         """Prompt embeddings, `[prompts, tokens, dim]` float32; what is too long for the encoder is cut."""
+        if isinstance(prompts, str):
+            raise EditorError("encode takes a list of prompts; for a single one: encode([prompt])")
         return encode_text(prompts, self.models.tokenizer, self.models.text_encoder).float()
 
     def decode(self, latents: torch.Tensor, size: tuple[int, int] | None = None) -> list[Image.Image]:
@@ -214,6 +216,9 @@ class Editor:
         """
         if isinstance(images, (str, PathLike, Image.Image)):
             raise EditorError("invert_all takes a list of pictures; for a single one there is invert")
+        images = list(images)
+        if not images:
+            raise EditorError("there is nothing to invert: no picture was given")
         steps = _steps(steps, preset)
         settings = regulariser or self.regulariser(preset)
         size = plain(size)
@@ -234,17 +239,18 @@ class Editor:
         keep = keep_trajectory or self.cache is not None
 
         def make(places: Sequence[int]) -> list[Inversion]:
-            return self._invert(
-                [pictures[k] for k in places],
-                [captions[k] for k in places],
-                [seeds[k] for k in places],
-                steps,
-                size,
-                settings,
-                sample,
-                keep,
-                on_step,
-            )
+            with self._own_types():
+                return self._invert(
+                    [pictures[k] for k in places],
+                    [captions[k] for k in places],
+                    [seeds[k] for k in places],
+                    steps,
+                    size,
+                    settings,
+                    sample,
+                    keep,
+                    on_step,
+                )
 
         if self.cache is None:
             inversions = make(range(len(pictures)))
@@ -260,6 +266,10 @@ class Editor:
             replace(inversion, editor=self, record={**inversion.record, "origin": origin})
             for inversion, origin in zip(inversions, origins, strict=True)
         ]
+
+    def _own_types(self) -> torch.autocast:
+        """No autocast around us changes what is computed, cached and recorded."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _shorter(self, size: int | str | None) -> int | None:
         """What the shorter side is brought to, in pixels; None is as it is. EditorError for anything else."""
@@ -423,6 +433,7 @@ class Editor:
         must have the same number of steps and the same size. `preset` names settings of `editor.presets`,
         over which those given win; steps and regulariser are the inversions' (`invert(…, preset=…)`).
         """
+        jobs = list(jobs)
         owned = {id(inversion): self._owned(inversion) for inversion, _, _ in jobs}
         jobs = [(owned[id(inversion)], along, plain(strength)) for inversion, along, strength in jobs]
         inversions = [job[0] for job in jobs]
@@ -431,21 +442,18 @@ class Editor:
             check_strength(strength)
         if mask is not None:
             check_mask(mask)
-        steps = inversions[0].steps
-        if settings.get("steps", steps) != steps:
-            raise EditorError(
-                f"the inversion has {steps} steps, and an edit takes those; for {settings['steps']}, invert "
-                f"again with steps={settings['steps']}"
-            )
-        asked = self.settings(preset, **{**settings, "steps": steps})
-        possible = asked
-        if all(inversion.latents is None for inversion in inversions):
-            possible = replace(asked, source_correction=False)  # what was made from noise is its own original
-        each = [settled(possible, self.models, along, inversion) for inversion, along, _ in jobs]
+        check_steps(inversions[0], settings)
+        asked = self.settings(preset, **{**settings, "steps": inversions[0].steps})
+        synthetic = replace(asked, source_correction=False)  # what was made from noise is its own original
+        each = [
+            settled(synthetic if inversion.latents is None else asked, self.models, along, inversion)
+            for inversion, along, _ in jobs
+        ]
         edits: dict[int, Edit] = {}
         for alike in dict.fromkeys(each):
             places = [k for k, chosen in enumerate(each) if chosen == alike]
-            made = self._edit_alike([jobs[k] for k in places], alike, negative_prompt, mask, on_step)
+            with self._own_types():
+                made = self._edit_alike([jobs[k] for k in places], alike, negative_prompt, mask, on_step)
             edits.update(zip(places, made, strict=True))
         about = {"preset": preset, "settings": asdict(asked), "created": now(), **self._facts}
         about["mask"] = None if mask is None else picture_origin(mask)
@@ -543,7 +551,7 @@ class Editor:
         return [
             Edit(
                 image=images[k],
-                reconstruction=references[row],
+                reconstruction=references[row].copy(),
                 record={
                     "models": self.models.name,
                     "revision": self.models.revision,

@@ -24,7 +24,7 @@ class EditSettings:
     placement: where the direction is added: "mean", at every token alike, "anchored", from the concept's on, or
         "auto", whichever is nearer to swapping the words, at half of the guidance scale where that is "anchored",
         else at 0.8 or, where the two have little in common, half; of a synthetic picture at all of it.
-    guidance_until: the part of the steps, from the first on, in which maps are followed; in (0, 1].
+    guidance_until: the part of the steps, from the first on, in which maps are followed; in [0, 1].
     conditional_only: guide by the prompt's half alone; both halves then move together.
     attention_resolution: follow only maps of at most this number of rows × columns squared; None is all.
     reuse_forward: take the noise estimate of the guided pass itself instead of a second evaluation.
@@ -60,7 +60,9 @@ class EditSettings:
     def __post_init__(self) -> None:
         for name in ("guidance_scale", "cross_attention_guidance", "guidance_limit"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
+            if value is None and name == "guidance_limit":
+                continue
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
         if not 0 <= self.guidance_until <= 1:
             raise ValueError(f"guidance_until is {self.guidance_until}; expected a part from 0 to 1")
@@ -74,8 +76,10 @@ class EditSettings:
             raise ValueError(f"interpolation is {self.interpolation}; expected a part from 0 to 1")
         for name in ("attention_resolution", "max_rows"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1, or None for no limit")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(
+                    f"{name} is {value}; expected a whole number of at least 1, or None for no limit"
+                )
 
     def guides(self, i: int) -> bool:
         """Whether step i follows the maps."""

@@ -6,8 +6,10 @@ noise level. Samples and all arithmetic on them are float32 whatever the UNet's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock, RLock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -16,9 +18,22 @@ import torch
 #: UNet → the dtypes of its first weight and of the whole.
 _DTYPES: WeakKeyDictionary[Any, tuple[torch.dtype, torch.dtype]] = WeakKeyDictionary()
 
+#: UNet → who may use it: its attention is another while maps are looked at.
+_USES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_USES_LOCK = Lock()
+
 #: Called after every step with the pass ("invert", "reference" or "edit"), the step's number, the timestep
 #: and the new latents `[B, C, H, W]` float32. A returned tensor takes the latents' place.
 OnStep = Callable[[str, int, float, torch.Tensor], "torch.Tensor | None"]
+
+
+@contextmanager
+def alone(unet: Any) -> Iterator[None]:
+    """Keep other threads from the UNet inside the block; the own one may enter again, as from `OnStep`."""
+    with _USES_LOCK:
+        lock = _USES.setdefault(unet, RLock())
+    with lock:
+        yield
 
 
 class Sampler(Protocol):

@@ -18,7 +18,7 @@ from editor.inversion import Edit, Inversion
 from editor.latents import encode_pixels
 from editor.placement import anchor, place
 from editor.schedule import Schedule
-from editor.steps import predict
+from editor.steps import alone, predict
 from zoo.words import UNNEEDED, forms, words_of
 
 #: Noise levels at which maps are taken, evenly over the steps.
@@ -49,7 +49,7 @@ def word_maps(
     count = min(levels, inversion.steps)
     height, width = latents.shape[2:]
     total = torch.zeros(())
-    with torch.no_grad(), cross_attention(unet) as control:
+    with torch.no_grad(), alone(unet), cross_attention(unet) as control:
         for k in range(count):
             i = int((k + 0.5) * inversion.steps / count)
             level = schedule.levels[i][0]

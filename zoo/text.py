@@ -37,7 +37,7 @@ def encode_text(
     uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
     mask = tokens.attention_mask.to(device) if uses_mask else None
     ids = tokens.input_ids.to(device)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
         if clip_skip is None:
             return text_encoder(ids, attention_mask=mask)[0]
         layers = text_encoder.config.num_hidden_layers

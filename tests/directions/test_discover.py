@@ -1,5 +1,6 @@
 """From words to a saved direction, on tiny models: sources, pairs, cache, rebuild, determinism."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,20 @@ def test_unknown_concepts_and_bad_words_are_refused_before_anything_slow(tmp_pat
         ({"top_p": 2}, "top_p is 2; expected"),
         ({"writer": "crystal ball"}, "writer is 'crystal ball'; expected one of model, templates"),
         ({"precision": "int8"}, "precision is 'int8'; expected one of float32"),
+        ({"captions": 20.0}, "captions is 20.0; expected a whole number"),
+        ({"seed": "20"}, "seed is '20'; expected a whole number"),
         ({"prompt": "a cat"}, "must contain {concept} or {a_concept}"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(BadSetting, match=message.replace("{", r"\{")):
         Settings(**wrong)
+
+
+def test_numbers_of_numpys_are_taken_as_pythons() -> None:
+    settings = Settings(captions=np.int64(20), seed=np.arange(3)[2], temperature=np.float32(0.5))
+    assert settings == Settings(captions=20, seed=2, temperature=0.5)
+    assert json.loads(json.dumps(settings.as_dict())) == settings.as_dict()
 
 
 def test_a_rebuild_for_the_same_encoder_is_the_same_to_the_byte(models: ModelSet, tmp_path: Path) -> None:

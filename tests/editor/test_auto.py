@@ -13,6 +13,7 @@ import torch
 from benchmarks.zoo import as_tensor
 from editor import auto
 from editor.auto import GUIDANCE, STEPS, STRENGTHS, THERE, Trial, choose, most_steps, rehearsal
+from editor.errors import EditorError
 from editor.inversion import Inversion
 from editor.presence import PresenceUnknown
 from editor.record import read_record
@@ -54,6 +55,13 @@ def test_the_least_change_that_is_there_is_chosen(tried: list[Any]) -> None:
         "to 'cat' (presence 0.60"
     )
     assert len(choice.trials) == 6 and json.loads(json.dumps(asdict(choice)))["trials"][0]["strength"] == 0.5
+
+
+def test_the_steps_asked_for_are_those_of_the_inversion(tried: list[Any]) -> None:
+    longer = replace(inversion(), steps=STEPS + 1)
+    assert choose(longer, cat2dog(), steps=STEPS + 1).strength == 1.0
+    with pytest.raises(EditorError, match=f"the inversion has {STEPS + 1} steps"):
+        choose(longer, cat2dog(), steps=STEPS)
 
 
 def test_what_is_given_stays(tried: list[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,57 @@ def test_synthetic(editor: Editor, arrow: Arrow) -> None:
         real.edit(arrow, source_correction=True)
 
 
+def test_one_batch_of_pictures_and_prompts(editor: Editor, arrow: Arrow) -> None:
+    starts = [editor.invert(PICTURE, CAPTION, 2, size=32), editor.imagine(CAPTION, 2, 5, size=32)]
+    together = editor.edit_all(((start, arrow, 1.0) for start in starts), source_correction=True)
+    for start, edit in zip(starts, together, strict=True):
+        alone = start.edit(arrow, source_correction=True)
+        assert relative(edit.latents, alone.latents) < 1e-4
+
+
+def test_iterators_are_walked_once(editor: Editor) -> None:
+    captions, seeds = ["a cat", "a dog"], [0, 1]
+    found = editor.invert_all(iter([PICTURE, PICTURE]), iter(captions), 1, iter(seeds), size=32)
+    assert [inversion.caption for inversion in found] == captions
+    with pytest.raises(EditorError, match="nothing to invert"):
+        editor.invert_all([])
+    with pytest.raises(EditorError, match="takes a list of prompts"):
+        editor.encode("a cat")
+
+
+def test_pictures_of_one_batch_are_separate(editor: Editor, arrow: Arrow) -> None:
+    inversion = editor.invert(PICTURE, CAPTION, 1, size=32)
+    one, other = editor.edit_all([(inversion, arrow, 1.0), (inversion, arrow, 0.5)])
+    before = other.reconstruction.tobytes()
+    one.reconstruction.paste((0, 0, 0), (0, 0, 32, 32))
+    assert other.reconstruction.tobytes() == before
+
+
+def test_several_threads_take_turns(editor: Editor, arrow: Arrow) -> None:
+    inversion = editor.invert(PICTURE, CAPTION, 2, size=32)
+    wanted = [inversion.edit(arrow, strength).latents for strength in (0.5, 1.0, 1.5)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda strength: inversion.edit(arrow, strength), (0.5, 1.0, 1.5)))
+    for edit, latents in zip(found, wanted, strict=True):
+        assert torch.equal(edit.latents, latents)
+
+
+def test_what_torch_does_around_changes_nothing(editor: Editor, arrow: Arrow) -> None:
+    inversion = editor.invert(PICTURE, CAPTION, 1, size=32)
+    latents = inversion.edit(arrow).latents
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = editor.invert(PICTURE, CAPTION, 1, size=32)
+        assert torch.equal(again.noise, inversion.noise) and torch.equal(again.embeds, inversion.embeds)
+        assert torch.equal(again.edit(arrow).latents, latents)
+    try:
+        torch.set_default_dtype(torch.float64)
+        again = editor.invert(PICTURE, CAPTION, 1, size=32)
+        assert editor.imagine(CAPTION, 1, size=32).noise.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(again.noise, inversion.noise)
+
+
 def test_mask_and_source_correction(editor: Editor, arrow: Arrow) -> None:
     inversion = editor.invert(PICTURE, CAPTION, 2, size=32)
     mask = np.zeros((32, 32), np.uint8)
@@ -190,6 +242,9 @@ def test_settings(editor: Editor) -> None:
     assert own.settings(guidance_scale=3.0) == EditSettings(guidance_scale=3.0, cross_attention_guidance=0.01)
     with pytest.raises(TypeError, match="unknown setting 'lambda_'; the settings are attention_resolution"):
         editor.settings(lambda_=1)
+    for name, value in (("guidance_scale", None), ("cross_attention_guidance", "1"), ("max_rows", 2.0)):
+        with pytest.raises(ValueError, match=f"{name} is {value}; expected"):
+            editor.settings(**{name: value})
 
 
 def test_models_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

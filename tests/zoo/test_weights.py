@@ -37,6 +37,12 @@ def test_the_card_names_the_licence() -> None:
     assert "MIT" in (WEIGHTS / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_judge_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    load_judge()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_judge_names_objects_and_backgrounds(judge: Judge, pictures: torch.Tensor) -> None:
     verdicts = judge.judge(pictures)
     right = [

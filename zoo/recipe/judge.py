@@ -73,7 +73,8 @@ class Judge(nn.Module):
 
 
 def load_judge(path: Path = WEIGHTS / "judge" / "model.safetensors") -> Judge:
-    judge = Judge()
+    with torch.random.fork_rng(devices=[]):  # weights are drawn that the file's replace
+        judge = Judge()
     state = judge.half()
     load_model(state, path)
     return judge.float().eval()
