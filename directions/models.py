@@ -152,13 +152,13 @@ def pick_device(device: str | None = None) -> str:
     """`device`, or the best there is: cuda, mps, cpu. Raises BadSetting for one that is not there."""
     import torch
 
+    from zoo.loading import device_refusal
+
     if device is None:
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as fault:
-        raise BadSetting(f"device {device!r} is not there: {str(fault).splitlines()[0]}") from fault
+    if (missing := device_refusal(device)) is not None:
+        raise BadSetting(missing)
     return device
 
 

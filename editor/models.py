@@ -82,12 +82,16 @@ class SafetyChecker:
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The asked device, else a GPU where there is one, else the CPU."""
+    """The asked device, else a GPU where there is one, else the CPU; raises ModelsUnavailable."""
     import torch
 
-    if device is not None:
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from zoo.loading import device_refusal
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if (missing := device_refusal(device)) is not None:
+        raise ModelsUnavailable(missing)
+    return torch.device(device)
 
 
 def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | None = None) -> Models:
@@ -107,10 +111,7 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     dtype = dtype or torch.float32
     if not isinstance(dtype, torch.dtype):
         raise ModelsUnavailable(f"dtype is {dtype!r}; expected one of torch's, such as torch.float16")
-    try:
-        place = torch.empty(0, device=choose_device(device)).device
-    except (RuntimeError, AssertionError) as fault:
-        raise ModelsUnavailable(f"device {device} is not there: {str(fault).splitlines()[0]}") from fault
+    place = choose_device(device)
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer

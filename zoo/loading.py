@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load_from", "without_bars"]
+__all__ = ["device_refusal", "load_from", "without_bars"]
 
 #: Seconds after which a hub that did not answer is asked again.
 ASKED_AGAIN = 60
@@ -29,6 +29,20 @@ def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
     with without_bars() if on_disk or offline else nullcontext(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # diffusers gives it
         return loader(location, **options)
+
+
+def device_refusal(device: Any) -> str | None:
+    """What to say, in one line, of a device on which nothing can be computed; None of others."""
+    import torch
+
+    try:
+        place = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as fault:
+        sentence = str(fault).splitlines()[0].split(". ")[0]  # torch goes on with every device it knows
+        return f"device {str(device)!r} is not there: {sentence}"
+    if place.type == "meta":
+        return f"device {str(device)!r} computes nothing: expected one such as cpu, cuda, cuda:1 or mps"
+    return None
 
 
 @lru_cache(maxsize=1)

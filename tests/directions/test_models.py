@@ -181,6 +181,8 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         pick_device("cuda:99")
     with pytest.raises(BadSetting, match="device 'toaster' is not there"):
         pick_device("toaster")
+    with pytest.raises(BadSetting, match="device 'meta' computes nothing"):
+        pick_device("meta")
 
 
 def test_as_many_texts_a_call_as_stay_in_the_processors_caches() -> None:
