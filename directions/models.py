@@ -92,6 +92,7 @@ def load_encoder(
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from zoo.registry import refusal
+    from zoo.text import bound_length
 
     where, revision = models.diffusion, models.revision
     if (unknown := refusal(where)) is not None:
@@ -101,6 +102,7 @@ def load_encoder(
     # float16 keeps what an identity is taken of; bfloat16 would not, so that its weights are rounded afterwards
     dtype = torch.float16 if precision == "float16" else torch.float32
     text_encoder = _load(CLIPTextModel, what, where, subfolder="text_encoder", revision=revision, dtype=dtype)
+    tokenizer = bound_length(tokenizer, text_encoder)
     layers = text_encoder.config.num_hidden_layers
     if clip_skip is not None and clip_skip >= layers:
         raise BadSetting(f"clip_skip is {clip_skip}; the text encoder of {where} has {layers} layers")

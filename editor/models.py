@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editor.errors import ModelsUnavailable
+from editor.errors import EditorError, ModelsUnavailable
 
 if TYPE_CHECKING:
     import torch
 
 #: What a diffusers folder of a text-to-image model has at its top.
 MODEL_INDEX = "model_index.json"
+#: The side of Stable Diffusion's latents, for a model that does not say what it was trained on.
+USUAL_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ class Models:
     def native_size(self) -> int:
         """The side in pixels of the pictures that the UNet was trained on."""
         size = self.unet.config.sample_size
-        return (size if isinstance(size, int) else min(size)) * self.factor
+        if size is None:  # a UNet does not need to say; the autoencoder counts in pixels
+            pixels = self.vae.config.sample_size
+            size = _shorter(pixels) // self.factor if pixels else USUAL_SIZE
+        return _shorter(size) * self.factor
 
     @cached_property
     def encoder_id(self) -> str:
@@ -58,6 +64,10 @@ class Models:
         from zoo.fingerprint import encoder_id
 
         return encoder_id(self.text_encoder, self.tokenizer)
+
+
+def _shorter(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else min(size)
 
 
 def latent_factor(vae: Any) -> int:
@@ -107,7 +117,7 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     models = resolved(models)
     location = str(models.diffusion)
     revision = getattr(models, "revision", None)
-    check_folder(location)
+    scheduler_config = check_kind(location, revision)
     dtype = dtype or torch.float32
     if not isinstance(dtype, torch.dtype):
         raise ModelsUnavailable(f"dtype is {dtype!r}; expected one of torch's, such as torch.float16")
@@ -115,6 +125,8 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
+
+    from zoo.text import bound_length
 
     def part(cls: Any, folder: str, **kwargs: Any) -> Any:
         return _load(cls, location, subfolder=folder, revision=revision, **kwargs)
@@ -127,8 +139,8 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
         unet=unet.to(place).eval(),
         vae=vae.to(place).eval(),
         text_encoder=text_encoder.to(place).eval(),
-        tokenizer=part(CLIPTokenizer, "tokenizer"),
-        scheduler_config=read_scheduler_config(location, revision),
+        tokenizer=bound_length(part(CLIPTokenizer, "tokenizer"), text_encoder),
+        scheduler_config=scheduler_config,
         captioner=getattr(models, "captioner", None),
         revision=revision,
         defaults=dict(getattr(models, "defaults", None) or {}),
@@ -181,6 +193,54 @@ def names_safety_checker(location: str, revision: str | None = None) -> bool:
 
     index = load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
     return bool((index.get("safety_checker") or [None])[0])
+
+
+def check_kind(location: str, revision: str | None = None) -> Mapping[str, Any]:
+    """The scheduler's config of a model that the editor's loops can run, told by its configurations alone.
+
+    Raises ModelsUnavailable for any other, with what its `model_index.json` calls it.
+    """
+    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+
+    check_folder(location)
+    index: Mapping[str, Any] = {}
+    with suppress(ModelsUnavailable):  # the parts suffice; it has the kind's name
+        index = load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
+    wrong = "it has no UNet" if index and not (index.get("unet") or [None])[0] else None
+    if wrong is None:
+        places: dict[str, Any] = {"location": location, "revision": revision}
+        unet = load_by(UNet2DConditionModel.load_config, "unet", subfolder="unet", **places)
+        vae = load_by(AutoencoderKL.load_config, "vae", subfolder="vae", **places)
+        scheduler_config = read_scheduler_config(location, revision)
+        wrong = unsuitable(unet, vae, scheduler_config)
+    if wrong is None:
+        return scheduler_config
+    kind = str(index.get("_class_name") or "StableDiffusionPipeline")
+    called = "" if kind == "StableDiffusionPipeline" else f" (a {kind})"
+    raise ModelsUnavailable(
+        f"{location}{called} cannot be used: {wrong}; expected a text-to-image model of Stable Diffusion 1.x or 2.x"
+    )
+
+
+def unsuitable(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]) -> str | None:
+    """Why the editor's loops cannot run a model with these configurations; None where they can."""
+    from editor.schedule import Schedule
+
+    taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    latents = vae.get("latent_channels", 4)
+    if not taken == given == latents:
+        return (
+            f"its UNet takes {taken} channels and gives {given}, and its autoencoder's latents have {latents}"
+        )
+    if unet.get("addition_embed_type") is not None:
+        return f"its UNet needs more than the text ({unet['addition_embed_type']})"
+    if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
+        return "its UNet needs class labels beside the text"
+    try:
+        Schedule.from_config(scheduler, 1)
+    except EditorError as error:
+        return str(error)
+    return None
 
 
 def resolved(models: Any) -> Any:

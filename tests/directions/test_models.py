@@ -99,6 +99,14 @@ def test_the_older_tokenizer_files_are_the_same_tokenizer(golden_encoder: Encode
     assert load_encoder(models_at(folder), device="cpu").id == golden_encoder.id
 
 
+def test_a_tokenizer_without_a_length_has_the_encoders(golden_encoder: Encoder, tmp_path: Path) -> None:
+    path = copied(tmp_path) / "tokenizer" / "tokenizer_config.json"
+    stated = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in stated.items() if k != "model_max_length"}))
+    found = load_encoder(models_at(tmp_path), device="cpu")
+    assert found.shape == golden_encoder.shape and found.id == golden_encoder.id
+
+
 def test_the_id_changes_with_the_weights_and_with_clip_skip(golden_encoder: Encoder, tmp_path: Path) -> None:
     folder = copied(tmp_path)
     rewrite(folder, lambda name, tensor: (name, tensor * 1.01))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 
 from editor import Editor, EditSettings, Inversion
 from editor.errors import EditorError, EncoderMismatch, ModelsUnavailable
+from editor.memory import outline
 from editor.models import caption_room, load_captioner, load_models
 from editor.schedule import Schedule
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
@@ -208,6 +210,51 @@ def test_models_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monkey
         load_models(broken)
     with pytest.raises(ModelsUnavailable, match="int is no model set"):
         load_models(7)
+
+
+def changed(folder: Path, part: str, **values: Any) -> str:
+    """The tiny model with other values in one part's configuration; None takes a value out."""
+    if not folder.exists():
+        shutil.copytree(GOLDEN / "tiny_sd", folder)
+    path = next((folder / part).glob("*config.json")) if part else folder / "model_index.json"
+    stated = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({k: v for k, v in stated.items() if v is not None}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "reason"),
+    [
+        ("unet", {"in_channels": 9}, "takes 9 channels and gives 4, and its autoencoder's latents have 4"),
+        ("vae", {"latent_channels": 16}, "latents have 16"),
+        ("unet", {"addition_embed_type": "text_time"}, r"more than the text \(text_time\)"),
+        ("unet", {"class_embed_type": "projection"}, "class labels"),
+        ("unet", {"num_class_embeds": 10}, "class labels"),
+        ("scheduler", {"prediction_type": "flow_prediction"}, "prediction_type is 'flow_prediction'"),
+        ("scheduler", {"beta_schedule": None}, "has no beta schedule"),
+        ("", {"unet": None}, "has no UNet"),
+    ],
+)
+def test_models_of_another_kind_are_refused_by_their_configurations(
+    tmp_path: Path, part: str, values: dict[str, Any], reason: str
+) -> None:
+    folder = changed(tmp_path / "other", part, **values)
+    changed(tmp_path / "other", "", _class_name="StableDiffusionOtherPipeline")
+    for weights in (tmp_path / "other").rglob("*.safetensors"):
+        weights.unlink()
+    for load in (load_models, outline):
+        with pytest.raises(ModelsUnavailable, match=reason) as refused:
+            load(folder)
+        assert "other (a StableDiffusionOtherPipeline) cannot be used: " in str(refused.value)
+
+
+def test_a_unet_that_does_not_say_its_size(tmp_path: Path) -> None:
+    sizes = []
+    for pixels in (64, [48, 80], 0):
+        changed(tmp_path / "tiny", "unet", sample_size=None)
+        models = outline(changed(tmp_path / "tiny", "vae", sample_size=pixels))
+        sizes.append(models.native_size)
+    assert sizes == [64, 48, 64 * models.factor]
 
 
 def test_nothing_of_the_model_is_hard_coded(editor: Editor) -> None:
