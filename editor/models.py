@@ -217,9 +217,9 @@ def check_kind(location: str, revision: str | None = None) -> Mapping[str, Any]:
         return scheduler_config
     kind = str(index.get("_class_name") or "StableDiffusionPipeline")
     called = "" if kind == "StableDiffusionPipeline" else f" (a {kind})"
-    raise ModelsUnavailable(
-        f"{location}{called} cannot be used: {wrong}; expected a text-to-image model of Stable Diffusion 1.x or 2.x"
-    )
+    if "; expected" not in wrong:
+        wrong += "; expected a text-to-image model of Stable Diffusion 1.x or 2.x"
+    raise ModelsUnavailable(f"{location}{called} cannot be used: {wrong}")
 
 
 def unsuitable(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]) -> str | None:

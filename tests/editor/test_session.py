@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,6 +211,21 @@ def test_models_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monkey
         load_models(broken)
     with pytest.raises(ModelsUnavailable, match="int is no model set"):
         load_models(7)
+
+
+def test_what_overflows_is_no_picture_and_float16_is_named_where_it_is_the_cause(editor: Editor) -> None:
+    models = replace(editor.models, unet=deepcopy(editor.models.unet), vae=deepcopy(editor.models.vae))
+    spoilt = Editor(models)
+    models.vae.decoder.conv_out.bias.data.fill_(torch.nan)
+    latents = torch.zeros(1, 4, 8, 8)
+    with pytest.raises(EditorError, match="made no picture; its weights"):
+        spoilt.decode(latents)
+    models.unet.conv_out.bias.data.fill_(torch.inf)
+    with pytest.raises(EditorError, match="came to no noise; weaken the regulariser"):
+        spoilt.invert(PICTURE, CAPTION, steps=2, size=16)
+    models.vae.half()
+    with pytest.raises(EditorError, match=r"made no picture; float16 .* choose --dtype float32, or bfloat16"):
+        spoilt.decode(latents)
 
 
 def changed(folder: Path, part: str, **values: Any) -> str:
