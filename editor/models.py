@@ -58,6 +58,13 @@ class Models:
             size = _shorter(pixels) // self.factor if pixels else USUAL_SIZE
         return _shorter(size) * self.factor
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What foreign directions are declared to be for: the name, and every set that is loaded from there."""
+        from zoo.registry import MODEL_SETS
+
+        return (self.name, *(known.name for known in MODEL_SETS.values() if known.diffusion == self.name))
+
     @cached_property
     def encoder_id(self) -> str:
         """The identity of the text encoder and its tokenizer, as directions carry it."""

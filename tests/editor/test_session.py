@@ -23,6 +23,7 @@ from editor.memory import outline
 from editor.models import caption_room, load_captioner, load_models
 from editor.schedule import Schedule
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
+from zoo.registry import MODEL_SETS
 
 from .conftest import GOLDEN, Arrow, relative
 from .embedded import editor as embedded_editor
@@ -183,6 +184,10 @@ def test_encoder_mismatch_is_refused(editor: Editor, arrow: Arrow, inversion: In
         inversion.edit(replace(arrow, encoder="tiny"))
     declared = replace(arrow, encoder="tiny", record={"declared": True})
     assert relative(inversion.edit(declared).latents, inversion.edit(arrow).latents) == 0
+    again = rf"imported for other; .* import it again with --encoder {editor.models.encoder_id}$"
+    with pytest.raises(EncoderMismatch, match=again):
+        inversion.edit(replace(declared, encoder="other"))
+    assert replace(editor.models, name=MODEL_SETS["sd-1.4"].diffusion).names[1:] == ("sd-1.4",)
     with pytest.raises(EditorError, match=r"has shape \[5, 32\]; the text encoder of tiny takes \[77, 32\]"):
         inversion.edit(replace(arrow, tensor=arrow.tensor[:5]))
 
