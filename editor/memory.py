@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from editor.models import Models, check_kind, load_by, names_safety_checker, resolved
+from editor.models import Models, check_kind, load_by, names_safety_checker, or_a_caption, resolved
 from editor.regularize import Regulariser
 from editor.settings import EditSettings
 
@@ -102,7 +102,8 @@ def extra_weights(models: Any = None, *, captioner: bool, safety: bool) -> dict[
     location, revision = str(chosen.diffusion), getattr(chosen, "revision", None)
     with torch.device("meta"):
         if captioner and chosen.captioner:
-            config = load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
+            with or_a_caption():
+                config = load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
             found["captioner"] = size_of(BlipForConditionalGeneration(config))
         if safety and names_safety_checker(location, revision):
             folder = {"subfolder": "safety_checker", "revision": revision}

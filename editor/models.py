@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -160,8 +160,18 @@ def load_captioner(location: str, device: Any = None) -> Captioner:
     import torch
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
-    return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
+    with or_a_caption():
+        model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
+        return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
+
+
+@contextmanager
+def or_a_caption() -> Iterator[None]:
+    """Name the other way out where a captioner cannot be loaded."""
+    try:
+        yield
+    except ModelsUnavailable as error:
+        raise ModelsUnavailable(f"{error}; or say what the picture shows: --caption TEXT") from error
 
 
 def caption_room(model: Any, inputs: Mapping[str, Any], wanted: int) -> int:

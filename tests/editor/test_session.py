@@ -19,7 +19,7 @@ from PIL import Image
 
 from editor import Editor, EditSettings, Inversion
 from editor.errors import EditorError, EncoderMismatch, ModelsUnavailable
-from editor.memory import outline
+from editor.memory import extra_weights, outline
 from editor.models import caption_room, load_captioner, load_models
 from editor.schedule import Schedule
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
@@ -231,6 +231,15 @@ def test_what_overflows_is_no_picture_and_float16_is_named_where_it_is_the_cause
     models.vae.half()
     with pytest.raises(EditorError, match=r"made no picture; float16 .* choose --dtype float32, or bfloat16"):
         spoilt.decode(latents)
+
+
+def test_a_captioner_that_is_missing(editor: Editor, tmp_path: Path) -> None:
+    asking = Editor(replace(editor.models, captioner=str(tmp_path / "none")))
+    with pytest.raises(ModelsUnavailable, match=r"neither cached.*; or say .*: --caption TEXT$"):
+        asking.caption(PICTURE)
+    nowhere = SimpleNamespace(diffusion=str(GOLDEN / "tiny_sd"), revision=None, captioner="nobody/nothing")
+    with pytest.raises(ModelsUnavailable, match="or say what the picture shows: --caption TEXT"):
+        extra_weights(nowhere, captioner=True, safety=False)
 
 
 def changed(folder: Path, part: str, **values: Any) -> str:
