@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ __all__ = ["device_refusal", "load_from", "without_bars"]
 
 #: Seconds after which a hub that did not answer is asked again.
 ASKED_AGAIN = 60
+#: How diffusers and transformers say that there is a model without weights.
+WEIGHTS_MISSING = re.compile(r"file named \S*\.(bin|safetensors)")
 
 
 def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
     """`loader(location, **options)`, where the loader is a `from_pretrained` or `load_config` of the libraries.
 
     A hub id comes from the cache alone while the hub cannot be reached: huggingface_hub would try six times for
-    every file that the cache lacks, optional ones too, which takes minutes. Raises what the loader raises.
+    every file that the cache lacks, optional ones too, which takes minutes. Weights that are there as
+    `*.fp16.safetensors` alone are taken. Raises what the loader raises.
     """
     on_disk = Path(location).exists()
     offline = not on_disk and not _hub_answers(int(time.monotonic() / ASKED_AGAIN))
@@ -28,7 +32,14 @@ def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
         options["local_files_only"] = True
     with without_bars() if on_disk or offline else nullcontext(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # diffusers gives it
-        return loader(location, **options)
+        try:
+            return loader(location, **options)
+        except OSError as missing:
+            if not WEIGHTS_MISSING.search(str(missing)):
+                raise
+            with suppress(OSError):
+                return loader(location, **options, variant="fp16")
+            raise
 
 
 def device_refusal(device: Any) -> str | None:

@@ -78,6 +78,18 @@ def test_the_id_is_the_same_in_float16_and_float32(golden_encoder: Encoder, tmp_
     assert load_encoder(models_at(folder), "float32", device="cpu").id == golden_encoder.id
 
 
+def test_weights_in_float16_files_alone_are_the_same_encoder(golden_encoder: Encoder, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    rewrite(folder, lambda name, tensor: (name, tensor.half()))
+    weights = folder / "text_encoder" / "model.safetensors"
+    weights.rename(weights.with_name("model.fp16.safetensors"))
+    found = load_encoder(models_at(folder), device="cpu")
+    assert found.precision == "float32" and found.id == golden_encoder.id
+    weights.with_name("model.fp16.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match=r"no file named model\.safetensors"):
+        load_encoder(models_at(folder), device="cpu")
+
+
 @pytest.mark.parametrize("prefix", ["text_model.", ""])
 def test_both_layouts_of_a_checkpoint_are_one_encoder(
     golden_encoder: Encoder, tmp_path: Path, prefix: str

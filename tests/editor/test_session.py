@@ -233,6 +233,15 @@ def test_what_overflows_is_no_picture_and_float16_is_named_where_it_is_the_cause
         spoilt.decode(latents)
 
 
+def test_weights_in_float16_files_alone_are_loaded(editor: Editor, tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN / "tiny_sd", tmp_path / "half")
+    for weights in folder.rglob("*.safetensors"):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    models = load_models(folder)
+    assert models.encoder_id == editor.models.encoder_id
+    assert torch.equal(models.unet.conv_out.weight, editor.models.unet.conv_out.weight)
+
+
 def test_a_captioner_that_is_missing(editor: Editor, tmp_path: Path) -> None:
     asking = Editor(replace(editor.models, captioner=str(tmp_path / "none")))
     with pytest.raises(ModelsUnavailable, match=r"neither cached.*; or say .*: --caption TEXT$"):
