@@ -299,7 +299,12 @@ def read_scheduler_config(location: str, revision: str | None) -> Mapping[str, A
 
 
 def _load(cls: Any, location: str, **kwargs: Any) -> Any:
-    return load_by(cls.from_pretrained, cls.__name__, location, **kwargs)
+    from transformers import PreTrainedModel
+
+    from zoo.loading import whole
+
+    loader = whole(cls) if issubclass(cls, PreTrainedModel) else cls.from_pretrained
+    return load_by(loader, cls.__name__, location, **kwargs)
 
 
 def load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:

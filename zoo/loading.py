@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["device_refusal", "load_from", "without_bars"]
+__all__ = ["device_refusal", "load_from", "whole", "without_bars"]
 
 #: Seconds after which a hub that did not answer is asked again.
 ASKED_AGAIN = 60
@@ -40,6 +40,29 @@ def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
             with suppress(OSError):
                 return loader(location, **options, variant="fp16")
             raise
+
+
+def whole(kind: Any) -> Callable[..., Any]:
+    """The `from_pretrained` of a transformers model, which takes a checkpoint of the model's own kind alone.
+
+    The library fills up with random numbers what a checkpoint lacks; here that is a ValueError. What is tied to
+    weights that are there is no lack, nor is a buffer, which some versions save.
+    """
+
+    def load(location: str, **options: Any) -> Any:
+        model, found = kind.from_pretrained(location, output_loading_info=True, **options)
+        missing = set(found["missing_keys"])
+        weights = list(model.named_parameters(remove_duplicate=False))
+        there = {id(weight) for name, weight in weights if name not in missing}
+        lacking = [name for name, weight in weights if name in missing and id(weight) not in there]
+        if lacking:
+            raise ValueError(
+                f"it holds no {type(model).__name__}, but a model of another kind: {len(lacking)} weights are "
+                f"missing, such as {lacking[0]}"
+            )
+        return model
+
+    return load
 
 
 def device_refusal(device: Any) -> str | None:

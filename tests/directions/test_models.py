@@ -183,6 +183,24 @@ def test_the_kind_of_language_model_is_found_out(tiny_t5: Path, tiny_chat: Path)
     assert not load_writer(str(tiny_chat), device="cpu").seq2seq
 
 
+@pytest.mark.parametrize(("made", "part"), [("tiny_t5", "decoder"), ("tiny_chat", "transformer.h")])
+def test_a_checkpoint_of_another_kind_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, made: str, part: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(request.getfixturevalue(made), tmp_path / made)
+    weights = load_file(folder / "model.safetensors")
+    assert "lm_head.weight" not in weights  # it is tied, so that whole checkpoints lack it
+    load_writer(str(folder), device="cpu")
+    left = {name: tensor for name, tensor in weights.items() if not name.startswith(part)}
+    save_file(left, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ModelUnavailable, match=r"the captions model in .* another kind: \d+ weights are missing"
+    ):
+        load_writer(str(folder), device="cpu")
+
+
 def test_what_a_captions_folder_knows_is_read(tmp_path: Path) -> None:
     assert knowledge_of("google/flan-t5-xl").concepts == ()
     file = tmp_path / "concepts.json"

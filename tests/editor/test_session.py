@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from editor import Editor, EditSettings, Inversion
 from editor.errors import EditorError, EncoderMismatch, ModelsUnavailable
@@ -242,10 +243,15 @@ def test_weights_in_float16_files_alone_are_loaded(editor: Editor, tmp_path: Pat
     assert torch.equal(models.unet.conv_out.weight, editor.models.unet.conv_out.weight)
 
 
-def test_a_captioner_that_is_missing(editor: Editor, tmp_path: Path) -> None:
-    asking = Editor(replace(editor.models, captioner=str(tmp_path / "none")))
-    with pytest.raises(ModelsUnavailable, match=r"neither cached.*; or say .*: --caption TEXT$"):
-        asking.caption(PICTURE)
+def test_a_captioner_that_is_missing_or_of_another_kind(editor: Editor, tmp_path: Path) -> None:
+    broken = shutil.copytree(str(editor.models.captioner), tmp_path / "other")
+    weights = load_file(broken / "model.safetensors")
+    vision = {name: tensor for name, tensor in weights.items() if name.startswith("vision_model")}
+    save_file(vision, broken / "model.safetensors", {"format": "pt"})
+    for where, reason in ((tmp_path / "none", "neither cached"), (broken, "no BlipForConditionalGeneration")):
+        asking = Editor(replace(editor.models, captioner=str(where)))
+        with pytest.raises(ModelsUnavailable, match=rf"{reason}.*; or say .*: --caption TEXT$"):
+            asking.caption(PICTURE)
     nowhere = SimpleNamespace(diffusion=str(GOLDEN / "tiny_sd"), revision=None, captioner="nobody/nothing")
     with pytest.raises(ModelsUnavailable, match="or say what the picture shows: --caption TEXT"):
         extra_weights(nowhere, captioner=True, safety=False)
