@@ -55,7 +55,10 @@ __all__ = ["main"]
 @click.option("--draw", type=int, default=64, show_default=True, help="Captions written in one call.")
 @click.option("--batch-size", type=int, help="Captions embedded in one call [what suits the text encoder].")
 @click.option(
-    "--clip-skip", type=int, help="Skip the text encoder's last layers, as the editor must then too."
+    "--clip-skip",
+    type=int,
+    help="Skip the text encoder's last layers: only the drop-in pipeline's clip_skip can use what comes of it. "
+    "With --rebuild [the record's; none where --models is given].",
 )
 @click.option(
     "--precision",
@@ -144,7 +147,9 @@ def _check_usage(source: str | None, target: str | None, many: list[str], option
 #: Options of one direction, which make many cannot have.
 _OF_ONE = ("name", "tags", "source_captions", "target_captions", "report", "encoder")
 #: What `--rebuild` takes; everything else is the record's.
-_REBUILT = ("rebuild", "models", "device", "encoder", "report", "no_cache", "library_path", "as_json")
+_REBUILT = (
+    "rebuild", "models", "clip_skip", "device", "encoder", "report", "no_cache", "library_path", "as_json"
+)  # fmt: skip
 
 
 def _check_heeded(flag: str) -> None:
@@ -198,12 +203,18 @@ def _discovered(source: str | None, target: str | None, options: dict[str, Any])
 
 
 def _rebuilt(library: Library, options: dict[str, Any]) -> Direction:
+    from dataclasses import replace
+
     from directions.progress import Bar
     from directions.rebuilding import rebuild
     from directions.rebuilding import settings_of as recorded
 
     direction = library.load(options["rebuild"], options["encoder"])
-    discovery = discovery_of(options, recorded(direction))
+    settings = recorded(direction)
+    if options["models"] or options["clip_skip"] is not None:
+        # Without --models it is made again as it was; models are named to use it with them, and all their layers.
+        settings = replace(settings, clip_skip=options["clip_skip"])
+    discovery = discovery_of(options, settings)
     with Bar() as bar:
         discovery.progress = bar
         return rebuild(direction, discovery)

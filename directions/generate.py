@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from directions.captions import PROMPT, Captions, Sieve, fill, split
-from directions.errors import BadCaptions, UnknownConcept
+from directions.errors import BadCaptions, BadSetting, UnknownConcept
 
 if TYPE_CHECKING:
     from directions.models import Knowledge, Writer
@@ -122,8 +122,16 @@ def _inputs(writer: Writer, prompt: str) -> Any:
     if writer.seq2seq:
         return tokenizer(prompt, return_tensors="pt")
     if getattr(tokenizer, "chat_template", None):
+        from jinja2 import TemplateError
+
         messages = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        try:
+            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except TemplateError as fault:
+            raise BadSetting(
+                f"the chat template of {writer.name} refuses a prompt of the user alone ({fault}); "
+                "name another model with --captions-model"
+            ) from fault
         return tokenizer(text, return_tensors="pt", add_special_tokens=False)
     return tokenizer(prompt + "\nCaption:", return_tensors="pt")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -91,16 +92,20 @@ def load_encoder(
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    from zoo.loading import whole
     from zoo.registry import refusal
+    from zoo.text import bound_length
 
     where, revision = models.diffusion, models.revision
     if (unknown := refusal(where)) is not None:
         raise ModelUnavailable(unknown)
     what = "the text encoder"
-    tokenizer = _load(CLIPTokenizer, what, where, subfolder="tokenizer", revision=revision)
+    tokenizer = _load(CLIPTokenizer.from_pretrained, what, where, subfolder="tokenizer", revision=revision)
     # float16 keeps what an identity is taken of; bfloat16 would not, so that its weights are rounded afterwards
     dtype = torch.float16 if precision == "float16" else torch.float32
-    text_encoder = _load(CLIPTextModel, what, where, subfolder="text_encoder", revision=revision, dtype=dtype)
+    options = {"subfolder": "text_encoder", "revision": revision, "dtype": dtype}
+    text_encoder = _load(whole(CLIPTextModel), what, where, **options)
+    tokenizer = bound_length(tokenizer, text_encoder)
     layers = text_encoder.config.num_hidden_layers
     if clip_skip is not None and clip_skip >= layers:
         raise BadSetting(f"clip_skip is {clip_skip}; the text encoder of {where} has {layers} layers")
@@ -121,14 +126,16 @@ def load_writer(where: str, device: str | None = None) -> Writer:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+    from zoo.loading import whole
+
     what = "the captions model"
-    config = _load(AutoConfig, what, where)
+    config = _load(AutoConfig.from_pretrained, what, where)
     seq2seq = bool(config.is_encoder_decoder)
     kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    tokenizer = _load(AutoTokenizer, what, where)
+    tokenizer = _load(AutoTokenizer.from_pretrained, what, where)
     device = pick_device(device)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    model = _load(kind, what, where, dtype=dtype).to(device).eval().requires_grad_(False)
+    model = _load(whole(kind), what, where, dtype=dtype).to(device).eval().requires_grad_(False)
     return Writer(model, tokenizer, seq2seq, where, knowledge_of(where))
 
 
@@ -152,22 +159,22 @@ def pick_device(device: str | None = None) -> str:
     """`device`, or the best there is: cuda, mps, cpu. Raises BadSetting for one that is not there."""
     import torch
 
+    from zoo.loading import device_refusal
+
     if device is None:
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as fault:
-        raise BadSetting(f"device {device!r} is not there: {str(fault).splitlines()[0]}") from fault
+    if (missing := device_refusal(device)) is not None:
+        raise BadSetting(missing)
     return device
 
 
-def _load(kind: Any, what: str, where: str, **options: Any) -> Any:
-    """`kind.from_pretrained`; whatever goes wrong becomes one line that says what to do."""
+def _load(loader: Callable[..., Any], what: str, where: str, **options: Any) -> Any:
+    """`loader(where, **options)`; whatever goes wrong becomes one line that says what to do."""
     from zoo.loading import load_from
 
     try:
-        return load_from(kind.from_pretrained, where, **options)
+        return load_from(loader, where, **options)
     except (OSError, ValueError, RuntimeError, TypeError, ImportError, AttributeError, KeyError) as fault:
         raise ModelUnavailable(_explain(fault, what, where)) from fault
 

@@ -394,7 +394,7 @@ def withheld_line(output: str) -> str:
 def directed(library: Library, expression: str, editor: Editor) -> Direction:
     """The direction that an expression names, for the editor's text encoder."""
     models = editor.models
-    direction = library.resolve(expression, [models.encoder_id, models.name], models.name)
+    direction = library.resolve(expression, [models.encoder_id, *models.names], models.name)
     say_notes(direction.notes)
     return direction
 

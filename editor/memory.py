@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from editor.models import Models, check_folder, load_by, names_safety_checker, read_scheduler_config, resolved
+from editor.models import Models, check_kind, load_by, names_safety_checker, or_a_caption, resolved
 from editor.regularize import Regulariser
 from editor.settings import EditSettings
 
@@ -69,7 +69,7 @@ def outline(models: Any = None, dtype: torch.dtype | None = None) -> Models:
 
     chosen = resolved(models)
     location, revision = str(chosen.diffusion), getattr(chosen, "revision", None)
-    check_folder(location)
+    scheduler_config = check_kind(location, revision)
 
     def config(loader: Callable[..., Any], folder: str) -> Any:
         return load_by(loader, folder, location, subfolder=folder, revision=revision)
@@ -84,7 +84,7 @@ def outline(models: Any = None, dtype: torch.dtype | None = None) -> Models:
         vae=(vae if dtype is None else vae.to(dtype)).eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=None,
-        scheduler_config=read_scheduler_config(location, revision),
+        scheduler_config=scheduler_config,
         captioner=getattr(chosen, "captioner", None),
         revision=revision,
         defaults=dict(getattr(chosen, "defaults", None) or {}),
@@ -102,7 +102,8 @@ def extra_weights(models: Any = None, *, captioner: bool, safety: bool) -> dict[
     location, revision = str(chosen.diffusion), getattr(chosen, "revision", None)
     with torch.device("meta"):
         if captioner and chosen.captioner:
-            config = load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
+            with or_a_caption():
+                config = load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
             found["captioner"] = size_of(BlipForConditionalGeneration(config))
         if safety and names_safety_checker(location, revision):
             folder = {"subfolder": "safety_checker", "revision": revision}

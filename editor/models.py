@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editor.errors import ModelsUnavailable
+from editor.errors import EditorError, ModelsUnavailable
 
 if TYPE_CHECKING:
     import torch
 
 #: What a diffusers folder of a text-to-image model has at its top.
 MODEL_INDEX = "model_index.json"
+#: The side of Stable Diffusion's latents, for a model that does not say what it was trained on.
+USUAL_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,17 @@ class Models:
     def native_size(self) -> int:
         """The side in pixels of the pictures that the UNet was trained on."""
         size = self.unet.config.sample_size
-        return (size if isinstance(size, int) else min(size)) * self.factor
+        if size is None:  # a UNet does not need to say; the autoencoder counts in pixels
+            pixels = self.vae.config.sample_size
+            size = _shorter(pixels) // self.factor if pixels else USUAL_SIZE
+        return _shorter(size) * self.factor
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What foreign directions are declared to be for: the name, and every set that is loaded from there."""
+        from zoo.registry import MODEL_SETS
+
+        return (self.name, *(known.name for known in MODEL_SETS.values() if known.diffusion == self.name))
 
     @cached_property
     def encoder_id(self) -> str:
@@ -58,6 +71,10 @@ class Models:
         from zoo.fingerprint import encoder_id
 
         return encoder_id(self.text_encoder, self.tokenizer)
+
+
+def _shorter(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else min(size)
 
 
 def latent_factor(vae: Any) -> int:
@@ -82,12 +99,16 @@ class SafetyChecker:
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The asked device, else a GPU where there is one, else the CPU."""
+    """The asked device, else a GPU where there is one, else the CPU; raises ModelsUnavailable."""
     import torch
 
-    if device is not None:
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from zoo.loading import device_refusal
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if (missing := device_refusal(device)) is not None:
+        raise ModelsUnavailable(missing)
+    return torch.device(device)
 
 
 def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | None = None) -> Models:
@@ -103,17 +124,16 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     models = resolved(models)
     location = str(models.diffusion)
     revision = getattr(models, "revision", None)
-    check_folder(location)
+    scheduler_config = check_kind(location, revision)
     dtype = dtype or torch.float32
     if not isinstance(dtype, torch.dtype):
         raise ModelsUnavailable(f"dtype is {dtype!r}; expected one of torch's, such as torch.float16")
-    try:
-        place = torch.empty(0, device=choose_device(device)).device
-    except (RuntimeError, AssertionError) as fault:
-        raise ModelsUnavailable(f"device {device} is not there: {str(fault).splitlines()[0]}") from fault
+    place = choose_device(device)
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
+
+    from zoo.text import bound_length
 
     def part(cls: Any, folder: str, **kwargs: Any) -> Any:
         return _load(cls, location, subfolder=folder, revision=revision, **kwargs)
@@ -126,8 +146,8 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
         unet=unet.to(place).eval(),
         vae=vae.to(place).eval(),
         text_encoder=text_encoder.to(place).eval(),
-        tokenizer=part(CLIPTokenizer, "tokenizer"),
-        scheduler_config=read_scheduler_config(location, revision),
+        tokenizer=bound_length(part(CLIPTokenizer, "tokenizer"), text_encoder),
+        scheduler_config=scheduler_config,
         captioner=getattr(models, "captioner", None),
         revision=revision,
         defaults=dict(getattr(models, "defaults", None) or {}),
@@ -140,8 +160,18 @@ def load_captioner(location: str, device: Any = None) -> Captioner:
     import torch
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
-    return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
+    with or_a_caption():
+        model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
+        return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
+
+
+@contextmanager
+def or_a_caption() -> Iterator[None]:
+    """Name the other way out where a captioner cannot be loaded."""
+    try:
+        yield
+    except ModelsUnavailable as error:
+        raise ModelsUnavailable(f"{error}; or say what the picture shows: --caption TEXT") from error
 
 
 def caption_room(model: Any, inputs: Mapping[str, Any], wanted: int) -> int:
@@ -180,6 +210,54 @@ def names_safety_checker(location: str, revision: str | None = None) -> bool:
 
     index = load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
     return bool((index.get("safety_checker") or [None])[0])
+
+
+def check_kind(location: str, revision: str | None = None) -> Mapping[str, Any]:
+    """The scheduler's config of a model that the editor's loops can run, told by its configurations alone.
+
+    Raises ModelsUnavailable for any other, with what its `model_index.json` calls it.
+    """
+    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+
+    check_folder(location)
+    index: Mapping[str, Any] = {}
+    with suppress(ModelsUnavailable):  # the parts suffice; it has the kind's name
+        index = load_by(DiffusionPipeline.load_config, "the model index", location, revision=revision)
+    wrong = "it has no UNet" if index and not (index.get("unet") or [None])[0] else None
+    if wrong is None:
+        places: dict[str, Any] = {"location": location, "revision": revision}
+        unet = load_by(UNet2DConditionModel.load_config, "unet", subfolder="unet", **places)
+        vae = load_by(AutoencoderKL.load_config, "vae", subfolder="vae", **places)
+        scheduler_config = read_scheduler_config(location, revision)
+        wrong = unsuitable(unet, vae, scheduler_config)
+    if wrong is None:
+        return scheduler_config
+    kind = str(index.get("_class_name") or "StableDiffusionPipeline")
+    called = "" if kind == "StableDiffusionPipeline" else f" (a {kind})"
+    if "; expected" not in wrong:
+        wrong += "; expected a text-to-image model of Stable Diffusion 1.x or 2.x"
+    raise ModelsUnavailable(f"{location}{called} cannot be used: {wrong}")
+
+
+def unsuitable(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]) -> str | None:
+    """Why the editor's loops cannot run a model with these configurations; None where they can."""
+    from editor.schedule import Schedule
+
+    taken, given = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    latents = vae.get("latent_channels", 4)
+    if not taken == given == latents:
+        return (
+            f"its UNet takes {taken} channels and gives {given}, and its autoencoder's latents have {latents}"
+        )
+    if unet.get("addition_embed_type") is not None:
+        return f"its UNet needs more than the text ({unet['addition_embed_type']})"
+    if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
+        return "its UNet needs class labels beside the text"
+    try:
+        Schedule.from_config(scheduler, 1)
+    except EditorError as error:
+        return str(error)
+    return None
 
 
 def resolved(models: Any) -> Any:
@@ -221,7 +299,12 @@ def read_scheduler_config(location: str, revision: str | None) -> Mapping[str, A
 
 
 def _load(cls: Any, location: str, **kwargs: Any) -> Any:
-    return load_by(cls.from_pretrained, cls.__name__, location, **kwargs)
+    from transformers import PreTrainedModel
+
+    from zoo.loading import whole
+
+    loader = whole(cls) if issubclass(cls, PreTrainedModel) else cls.from_pretrained
+    return load_by(loader, cls.__name__, location, **kwargs)
 
 
 def load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from editor.errors import EditorError
+
 if TYPE_CHECKING:
     import torch
 
@@ -43,7 +45,7 @@ class Schedule:
         """The denoising schedule of `steps` jumps for a diffusers scheduler's config.
 
         Any config with a beta schedule serves (PNDM's, Euler's, DDPM's): it is read as its DDIM twin.
-        Raises ValueError for an unknown prediction type or a number of steps outside 1 to the number of
+        Raises EditorError for an unknown prediction type or a number of steps outside 1 to the number of
         training timesteps.
         """
         table = NoiseTable.from_config(config)
@@ -58,7 +60,7 @@ class Schedule:
         because the noise in a clean picture cannot then be told.
         """
         if self.prediction_type == "sample" and self.levels[-1][1] >= 1.0:
-            raise ValueError(
+            raise EditorError(
                 "a model with prediction_type 'sample' cannot be inverted from a level without noise; "
                 "set set_alpha_to_one to false in the scheduler's config"
             )
@@ -123,9 +125,9 @@ class NoiseTable:
         scheduler = ddim_twin(config)
         kind = scheduler.config.prediction_type
         if kind not in PREDICTION_TYPES:
-            raise ValueError(f"prediction_type is {kind!r}; expected one of {', '.join(PREDICTION_TYPES)}")
+            raise EditorError(f"prediction_type is {kind!r}; expected one of {', '.join(PREDICTION_TYPES)}")
         if scheduler.config.thresholding:
-            raise ValueError(
+            raise EditorError(
                 "the scheduler asks for dynamic thresholding, which is for models of pixels, not of latents; "
                 "set thresholding to false in its config"
             )
@@ -141,7 +143,7 @@ class NoiseTable:
         """Timesteps from noisy to clean, with the levels each jump starts and ends at."""
         count = len(self.levels)
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= count:
-            raise ValueError(f"the number of steps is {steps!r}; expected a whole number from 1 to {count}")
+            raise EditorError(f"the number of steps is {steps!r}; expected a whole number from 1 to {count}")
         stride = count // steps
         times = self._timesteps(steps, stride)
         levels = tuple(
@@ -163,7 +165,9 @@ class NoiseTable:
         elif spacing == "linspace":
             walk = np.linspace(0, last, steps).round()[::-1]
         else:
-            raise ValueError(f"timestep_spacing is {spacing!r}; expected 'leading', 'trailing' or 'linspace'")
+            raise EditorError(
+                f"timestep_spacing is {spacing!r}; expected 'leading', 'trailing' or 'linspace'"
+            )
         return tuple(int(t) for t in walk)
 
 
@@ -177,7 +181,7 @@ def ddim_twin(config: Mapping[str, Any], kind: str = "") -> Any:
 
     if "num_train_timesteps" not in config or "beta_schedule" not in config:
         kind = kind or config.get("_class_name", "unknown")
-        raise ValueError(
+        raise EditorError(
             f"the scheduler ({kind}) has no beta schedule, so it has no DDIM twin; "
             "expected the scheduler of a Stable Diffusion 1.x or 2.x model"
         )

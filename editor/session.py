@@ -158,7 +158,19 @@ class Editor:
 
     def decode(self, latents: torch.Tensor, size: tuple[int, int] | None = None) -> list[Image.Image]:
         """Latents `[B, C, h, w]` as pictures, cut to `size` (width, height)."""
-        return to_pictures(decode_latents(self.models.vae, latents.to(self.device)), size)
+        pixels = decode_latents(self.models.vae, latents.to(self.device))
+        self._check_finite(
+            pixels, "the autoencoder made no picture", "its weights, or the latents, are damaged"
+        )
+        return to_pictures(pixels, size)
+
+    def _check_finite(self, values: torch.Tensor, problem: str, remedy: str) -> None:
+        """Raise EditorError for what is no number, with what helps: another type first, where that is float16."""
+        if values.isfinite().all():
+            return
+        if torch.float16 in (self.models.unet.dtype, self.models.vae.dtype):
+            remedy = "float16 cannot hold what these models compute: choose --dtype float32, or bfloat16"
+        raise EditorError(f"{problem}; {remedy}")
 
     def invert(
         self,
@@ -311,6 +323,11 @@ class Editor:
             generator=generators,
             keep_trajectory=keep_trajectory,
             on_step=on_step,
+        )
+        self._check_finite(
+            result.noise,
+            "the inversion came to no noise",
+            "weaken the regulariser, or fetch the models again",
         )
         common = {
             "regulariser": asdict(settings),
@@ -514,10 +531,11 @@ class Editor:
             mask=None if mask is None else latent_mask(mask, first.size, self.models.factor),
             on_step=on_step,
         )
-        if not result.edits.isfinite().all():
-            raise EditorError(
-                "the edit left the numbers that a picture can have; lower the strength, guidance or guidance scale"
-            )
+        self._check_finite(
+            result.edits,
+            "the edit left the numbers that a picture can have",
+            "lower the strength, guidance or guidance scale",
+        )
         common = {
             "guidance_scale": settings.guidance_scale,
             "batch": Load(1, len(jobs), settings.max_rows).together(settings),

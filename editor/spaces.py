@@ -10,15 +10,15 @@ from editor.errors import EditorError, EncoderMismatch
 from editor.models import Models
 from editor.replay import direction_facts
 from library.direction import Direction
-from library.errors import rebuild_command
+from library.errors import imported_for, rebuild_command
 
 
 def check_direction(models: Models, direction: Any) -> torch.Tensor:
     """The direction's tensor `[tokens, dim]` float32, where it was made for the models' text encoder.
 
     A direction that was declared to be for this model set (a foreign file carries no identity) is
-    accepted when its shape fits. Anything else raises EncoderMismatch, which says how to rebuild it, and
-    what is no direction at all EditorError.
+    accepted when its shape fits. Anything else raises EncoderMismatch, which says how to rebuild it or
+    import it again, and what is no direction at all EditorError.
     """
     if not (hasattr(direction, "encoder") and hasattr(direction, "tensor")):
         shown = repr(direction) if isinstance(direction, str) else type(direction).__name__
@@ -27,8 +27,10 @@ def check_direction(models: Models, direction: Any) -> torch.Tensor:
         )
     name = getattr(direction, "name", "the direction")
     declared = bool((getattr(direction, "record", None) or {}).get("declared"))
-    accepted = {models.encoder_id} | ({models.name} if declared else set())
+    accepted = {models.encoder_id, *(models.names if declared else ())}
     if direction.encoder not in accepted:
+        if declared:
+            raise EncoderMismatch(f"{name} was {imported_for(direction.encoder, models.encoder_id)}")
         raise EncoderMismatch(
             f"{name} was made for the text encoder {direction.encoder}, but {models.name} has "
             f"{models.encoder_id}; make it again for that one: {rebuild_command(name, models.name)}"

@@ -67,3 +67,8 @@ class HubError(DirectionsError):
 def rebuild_command(name: str, models: str | None = None) -> str:
     """The command that makes `name` again for another encoder, from its stored captions."""
     return f"mkdir-direction --rebuild {name} --models {models or 'SET'}"
+
+
+def imported_for(declared: str, encoder: str) -> str:
+    """What to say of a foreign direction that was declared to be for another encoder."""
+    return f"imported for {declared}; if it belongs to this encoder, import it again with --encoder {encoder}"

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 
-from library.errors import AmbiguousDirection, DamagedFile, EncoderMismatch, UnknownDirection, rebuild_command
+from library.errors import (
+    AmbiguousDirection,
+    DamagedFile,
+    EncoderMismatch,
+    UnknownDirection,
+    imported_for,
+    rebuild_command,
+)
 from library.layer import Layer, VersionPath
 from library.names import Reference, direction_name, parse_reference
 
@@ -32,7 +39,7 @@ class Lookup:
         if wanted is not None:
             kept = [e for e in encoders if e in wanted]
             if not kept:
-                raise EncoderMismatch(_mismatch(reference.name, encoders, wanted, models))
+                raise EncoderMismatch(self._mismatch(reference.name, encoders, wanted, models))
             encoders = kept
         return [v for e in encoders for v in self._versions(reference.name, e).values()]
 
@@ -150,6 +157,25 @@ class Lookup:
             "`mkdir-direction SOURCE TARGET` makes a new one"
         )
 
+    def _mismatch(self, name: str, encoders: list[str], wanted: list[str], models: str | None) -> str:
+        there = ", ".join(encoders)
+        if all(self._declared(name, encoder) for encoder in encoders):
+            return f"{name} was {imported_for(there, wanted[0])}"
+        return (
+            f"{name} was made for encoder {there}, not for {wanted[0]}; "
+            f"make it for this one with: {rebuild_command(name, models)}"
+        )
+
+    def _declared(self, name: str, encoder: str) -> bool:
+        """Whether the latest version was imported, so that it holds no captions to be made again from."""
+        from library.fileformat import read_header
+
+        versions = self._versions(name, encoder)
+        path = versions[max(versions)].path
+        with suppress(DamagedFile, OSError), open(path, "rb") as file:
+            return bool(read_header(file, path).record.get("declared"))
+        return False
+
     def _no_such_version(self, reference: Reference, versions: list[VersionPath]) -> str:
         numbers = sorted({v.version for v in versions})
         shown = ", ".join(map(str, numbers[-8:]))
@@ -170,10 +196,3 @@ def _wanted(encoder: Encoders, models: str | None) -> list[str] | None:
         return None
     wanted = [encoder] if isinstance(encoder, str) else list(encoder)
     return [*wanted, models] if models and models not in wanted else wanted
-
-
-def _mismatch(name: str, encoders: list[str], wanted: list[str], models: str | None) -> str:
-    return (
-        f"{name} was made for encoder {', '.join(encoders)}, not for {wanted[0]}; "
-        f"make it for this one with: {rebuild_command(name, models)}"
-    )

@@ -49,6 +49,13 @@ def encode_text(
         return inner.final_layer_norm(states[-(clip_skip + 1)])
 
 
+def bound_length(tokenizer: Any, text_encoder: Any) -> Any:
+    """The tokenizer, its length at most the encoder's positions: one that states none takes 10^30 tokens."""
+    positions = int(text_encoder.config.max_position_embeddings)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    return tokenizer
+
+
 def concept_position(text: str, concept: str, tokenizer: Any) -> int | None:
     """The number of the concept's first token in the text, 0 being the start token.
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -65,6 +66,27 @@ def test_a_rebuild_is_the_next_version(private_folders: Path) -> None:
     rebuilt = json.loads(done.stdout)
     assert rebuilt["version"] == 2 and rebuilt["sha256"] == made["sha256"]
     assert rebuilt["rebuilt_from"]["version"] == 1
+
+
+def test_a_rebuild_for_named_models_uses_all_their_layers(
+    private_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIRECTIONS_MODELS", str(GOLDEN))
+    made = json.loads(run("cat", "dog", *TINY, "--clip-skip", "1", "--json").stdout)
+    full = json.loads(run("cat", "dog", *TINY, "--name", "full", "--json").stdout)
+
+    def rebuilt(*options: str) -> dict[str, Any]:
+        done = run("--rebuild", "cat2dog", "--encoder", made["encoder"], *options, "--json")
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    for options in ((), ("--models", str(GOLDEN), "--clip-skip", "1")):
+        again = rebuilt(*options)
+        assert (again["encoder"], again["sha256"]) == (made["encoder"], made["sha256"])
+    usable = rebuilt("--models", str(GOLDEN))
+    assert (usable["encoder"], usable["sha256"]) == (full["encoder"], full["sha256"])
+    assert usable["generation"]["clip_skip"] is None
 
 
 def test_pairs_make_a_table(tmp_path: Path) -> None:

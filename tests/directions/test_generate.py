@@ -1,11 +1,12 @@
 """Writing captions: seeded sampling from seq2seq and chat models, the bound, what is known."""
 
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from directions.errors import BadCaptions, UnknownConcept
+from directions.errors import BadCaptions, BadSetting, UnknownConcept
 from directions.generate import check_known, sample, write_captions
 from directions.models import Knowledge, Writer, load_writer
 from directions.settings import Settings
@@ -45,6 +46,14 @@ def test_a_causal_model_answers_without_its_prompt(chat: Writer) -> None:
     assert len(answers) == 16 and not any("Provide" in answer for answer in answers)
     captions = write_captions(chat, "cat", 5, SMALL, anything)
     assert len(captions.texts) == 5
+
+
+def test_a_chat_template_that_refuses_is_one_line(chat: Writer) -> None:
+    tokenizer = deepcopy(chat.tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('no system message') }}"
+    writer = Writer(chat.model, tokenizer, False, "picky")
+    with pytest.raises(BadSetting, match=r"template of picky refuses .*no system message.*--captions-model"):
+        next(sample(writer, "cat", SMALL))
 
 
 def test_captions_are_drawn_until_enough_are_usable(t5: Writer) -> None:

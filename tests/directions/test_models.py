@@ -78,6 +78,18 @@ def test_the_id_is_the_same_in_float16_and_float32(golden_encoder: Encoder, tmp_
     assert load_encoder(models_at(folder), "float32", device="cpu").id == golden_encoder.id
 
 
+def test_weights_in_float16_files_alone_are_the_same_encoder(golden_encoder: Encoder, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    rewrite(folder, lambda name, tensor: (name, tensor.half()))
+    weights = folder / "text_encoder" / "model.safetensors"
+    weights.rename(weights.with_name("model.fp16.safetensors"))
+    found = load_encoder(models_at(folder), device="cpu")
+    assert found.precision == "float32" and found.id == golden_encoder.id
+    weights.with_name("model.fp16.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match=r"no file named model\.safetensors"):
+        load_encoder(models_at(folder), device="cpu")
+
+
 @pytest.mark.parametrize("prefix", ["text_model.", ""])
 def test_both_layouts_of_a_checkpoint_are_one_encoder(
     golden_encoder: Encoder, tmp_path: Path, prefix: str
@@ -97,6 +109,14 @@ def test_the_older_tokenizer_files_are_the_same_tokenizer(golden_encoder: Encode
     (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     (folder / "tokenizer" / "tokenizer.json").unlink()
     assert load_encoder(models_at(folder), device="cpu").id == golden_encoder.id
+
+
+def test_a_tokenizer_without_a_length_has_the_encoders(golden_encoder: Encoder, tmp_path: Path) -> None:
+    path = copied(tmp_path) / "tokenizer" / "tokenizer_config.json"
+    stated = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in stated.items() if k != "model_max_length"}))
+    found = load_encoder(models_at(tmp_path), device="cpu")
+    assert found.shape == golden_encoder.shape and found.id == golden_encoder.id
 
 
 def test_the_id_changes_with_the_weights_and_with_clip_skip(golden_encoder: Encoder, tmp_path: Path) -> None:
@@ -163,6 +183,24 @@ def test_the_kind_of_language_model_is_found_out(tiny_t5: Path, tiny_chat: Path)
     assert not load_writer(str(tiny_chat), device="cpu").seq2seq
 
 
+@pytest.mark.parametrize(("made", "part"), [("tiny_t5", "decoder"), ("tiny_chat", "transformer.h")])
+def test_a_checkpoint_of_another_kind_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, made: str, part: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(request.getfixturevalue(made), tmp_path / made)
+    weights = load_file(folder / "model.safetensors")
+    assert "lm_head.weight" not in weights  # it is tied, so that whole checkpoints lack it
+    load_writer(str(folder), device="cpu")
+    left = {name: tensor for name, tensor in weights.items() if not name.startswith(part)}
+    save_file(left, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ModelUnavailable, match=r"the captions model in .* another kind: \d+ weights are missing"
+    ):
+        load_writer(str(folder), device="cpu")
+
+
 def test_what_a_captions_folder_knows_is_read(tmp_path: Path) -> None:
     assert knowledge_of("google/flan-t5-xl").concepts == ()
     file = tmp_path / "concepts.json"
@@ -181,6 +219,8 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         pick_device("cuda:99")
     with pytest.raises(BadSetting, match="device 'toaster' is not there"):
         pick_device("toaster")
+    with pytest.raises(BadSetting, match="device 'meta' computes nothing"):
+        pick_device("meta")
 
 
 def test_as_many_texts_a_call_as_stay_in_the_processors_caches() -> None:

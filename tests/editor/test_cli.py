@@ -92,6 +92,16 @@ def test_a_prompt_makes_a_picture_and_its_edit(picture: Path, directions: Librar
     assert Path("prompt-cat2dog.png").exists()
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "toaster", "meta", "xpu:9"])
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+def test_a_device_that_is_not_there_says_so(
+    picture: Path, directions: Library, device: str, plan: list[str]
+) -> None:
+    result = run(picture, "-d", "cat2dog", "--device", device, *plan)
+    failed(result, f"device '{device}'")
+    assert ". " not in result.stderr  # one sentence of what torch has to say
+
+
 def test_an_unknown_direction_says_so(picture: Path, directions: Library) -> None:
     failed(run(picture, "-d", "cat2horse"), "cat2horse", "mkdir-direction")
 

@@ -90,7 +90,7 @@ def test_model_sets_devices_and_types_that_do_not_exist() -> None:
         Editor("embeded")
     with pytest.raises(ModelUnavailable, match="no model set 'nope'"):
         discover("cat", "dog", models="nope", cache=False)
-    with pytest.raises(ModelsUnavailable, match="device toaster is not there"):
+    with pytest.raises(ModelsUnavailable, match="device 'toaster' is not there"):
         Editor("embedded", device="toaster")
     with pytest.raises(ModelsUnavailable, match="expected one of torch's"):
         Editor("embedded", dtype="float16")  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, EulerDiscreteScheduler
 
+from editor.errors import EditorError
 from editor.schedule import Schedule, ddim_twin
 
 from .conftest import relative
@@ -83,16 +84,16 @@ def test_silent_config_does_not_clip() -> None:
 
 
 def test_refusals(scheduler_config: Any) -> None:
-    with pytest.raises(ValueError, match="has no beta schedule"):
+    with pytest.raises(EditorError, match="has no beta schedule"):
         Schedule.from_config(
             {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}, 5
         )
-    with pytest.raises(ValueError, match="dynamic thresholding"):
+    with pytest.raises(EditorError, match="dynamic thresholding"):
         Schedule.from_config({**scheduler_config, "thresholding": True}, 5)
-    with pytest.raises(ValueError, match="timestep_spacing is 'odd'"):
+    with pytest.raises(EditorError, match="timestep_spacing is 'odd'"):
         Schedule.from_config({**scheduler_config, "timestep_spacing": "odd"}, 5)
-    with pytest.raises(ValueError, match="prediction_type is 'flow'"):
+    with pytest.raises(EditorError, match="prediction_type is 'flow'"):
         Schedule.from_config({**scheduler_config, "prediction_type": "flow"}, 5)
     sample = {**scheduler_config, "prediction_type": "sample", "set_alpha_to_one": True}
-    with pytest.raises(ValueError, match="cannot be inverted"):
+    with pytest.raises(EditorError, match="cannot be inverted"):
         Schedule.from_config(sample, 5).reversed()

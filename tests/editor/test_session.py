@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +17,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from editor import Editor, EditSettings, Inversion
 from editor.errors import EditorError, EncoderMismatch, ModelsUnavailable
+from editor.memory import extra_weights, outline
 from editor.models import caption_room, load_captioner, load_models
 from editor.schedule import Schedule
 from zoo.recipe.scenes import HELD_OUT, draw_scene, sample_scene
+from zoo.registry import MODEL_SETS
 
 from .conftest import GOLDEN, Arrow, relative
 from .embedded import editor as embedded_editor
@@ -232,6 +237,10 @@ def test_encoder_mismatch_is_refused(editor: Editor, arrow: Arrow, inversion: In
         inversion.edit(replace(arrow, encoder="tiny"))
     declared = replace(arrow, encoder="tiny", record={"declared": True})
     assert relative(inversion.edit(declared).latents, inversion.edit(arrow).latents) == 0
+    again = rf"imported for other; .* import it again with --encoder {editor.models.encoder_id}$"
+    with pytest.raises(EncoderMismatch, match=again):
+        inversion.edit(replace(declared, encoder="other"))
+    assert replace(editor.models, name=MODEL_SETS["sd-1.4"].diffusion).names[1:] == ("sd-1.4",)
     with pytest.raises(EditorError, match=r"has shape \[5, 32\]; the text encoder of tiny takes \[77, 32\]"):
         inversion.edit(replace(arrow, tensor=arrow.tensor[:5]))
 
@@ -263,6 +272,89 @@ def test_models_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monkey
         load_models(broken)
     with pytest.raises(ModelsUnavailable, match="int is no model set"):
         load_models(7)
+
+
+def test_what_overflows_is_no_picture_and_float16_is_named_where_it_is_the_cause(editor: Editor) -> None:
+    models = replace(editor.models, unet=deepcopy(editor.models.unet), vae=deepcopy(editor.models.vae))
+    spoilt = Editor(models)
+    models.vae.decoder.conv_out.bias.data.fill_(torch.nan)
+    latents = torch.zeros(1, 4, 8, 8)
+    with pytest.raises(EditorError, match="made no picture; its weights"):
+        spoilt.decode(latents)
+    models.unet.conv_out.bias.data.fill_(torch.inf)
+    with pytest.raises(EditorError, match="came to no noise; weaken the regulariser"):
+        spoilt.invert(PICTURE, CAPTION, steps=2, size=16)
+    models.vae.half()
+    with pytest.raises(EditorError, match=r"made no picture; float16 .* choose --dtype float32, or bfloat16"):
+        spoilt.decode(latents)
+
+
+def test_weights_in_float16_files_alone_are_loaded(editor: Editor, tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN / "tiny_sd", tmp_path / "half")
+    for weights in folder.rglob("*.safetensors"):
+        weights.rename(weights.with_suffix(".fp16.safetensors"))
+    models = load_models(folder)
+    assert models.encoder_id == editor.models.encoder_id
+    assert torch.equal(models.unet.conv_out.weight, editor.models.unet.conv_out.weight)
+
+
+def test_a_captioner_that_is_missing_or_of_another_kind(editor: Editor, tmp_path: Path) -> None:
+    broken = shutil.copytree(str(editor.models.captioner), tmp_path / "other")
+    weights = load_file(broken / "model.safetensors")
+    vision = {name: tensor for name, tensor in weights.items() if name.startswith("vision_model")}
+    save_file(vision, broken / "model.safetensors", {"format": "pt"})
+    for where, reason in ((tmp_path / "none", "neither cached"), (broken, "no BlipForConditionalGeneration")):
+        asking = Editor(replace(editor.models, captioner=str(where)))
+        with pytest.raises(ModelsUnavailable, match=rf"{reason}.*; or say .*: --caption TEXT$"):
+            asking.caption(PICTURE)
+    nowhere = SimpleNamespace(diffusion=str(GOLDEN / "tiny_sd"), revision=None, captioner="nobody/nothing")
+    with pytest.raises(ModelsUnavailable, match="or say what the picture shows: --caption TEXT"):
+        extra_weights(nowhere, captioner=True, safety=False)
+
+
+def changed(folder: Path, part: str, **values: Any) -> str:
+    """The tiny model with other values in one part's configuration; None takes a value out."""
+    if not folder.exists():
+        shutil.copytree(GOLDEN / "tiny_sd", folder)
+    path = next((folder / part).glob("*config.json")) if part else folder / "model_index.json"
+    stated = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({k: v for k, v in stated.items() if v is not None}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "reason"),
+    [
+        ("unet", {"in_channels": 9}, "takes 9 channels and gives 4, and its autoencoder's latents have 4"),
+        ("vae", {"latent_channels": 16}, "latents have 16"),
+        ("unet", {"addition_embed_type": "text_time"}, r"more than the text \(text_time\)"),
+        ("unet", {"class_embed_type": "projection"}, "class labels"),
+        ("unet", {"num_class_embeds": 10}, "class labels"),
+        ("scheduler", {"prediction_type": "flow_prediction"}, "prediction_type is 'flow_prediction'"),
+        ("scheduler", {"beta_schedule": None}, "has no beta schedule"),
+        ("", {"unet": None}, "has no UNet"),
+    ],
+)
+def test_models_of_another_kind_are_refused_by_their_configurations(
+    tmp_path: Path, part: str, values: dict[str, Any], reason: str
+) -> None:
+    folder = changed(tmp_path / "other", part, **values)
+    changed(tmp_path / "other", "", _class_name="StableDiffusionOtherPipeline")
+    for weights in (tmp_path / "other").rglob("*.safetensors"):
+        weights.unlink()
+    for load in (load_models, outline):
+        with pytest.raises(ModelsUnavailable, match=reason) as refused:
+            load(folder)
+        assert "other (a StableDiffusionOtherPipeline) cannot be used: " in str(refused.value)
+
+
+def test_a_unet_that_does_not_say_its_size(tmp_path: Path) -> None:
+    sizes = []
+    for pixels in (64, [48, 80], 0):
+        changed(tmp_path / "tiny", "unet", sample_size=None)
+        models = outline(changed(tmp_path / "tiny", "vae", sample_size=pixels))
+        sizes.append(models.native_size)
+    assert sizes == [64, 48, 64 * models.factor]
 
 
 def test_nothing_of_the_model_is_hard_coded(editor: Editor) -> None:

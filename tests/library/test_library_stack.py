@@ -123,7 +123,7 @@ def test_two_encoders_of_one_name(stacked: Library, shared: Path, make: Make) ->
 def test_a_declared_direction_serves_its_model_set(library: Library, make: Make) -> None:
     library.save(make(encoder="sd-1.4", record={"declared": True, "models": {"name": "sd-1.4"}}))
     library.save(make("day2winter", seed=1, encoder="clip-vit-l-00000000"))
-    with pytest.raises(EncoderMismatch):
+    with pytest.raises(EncoderMismatch, match=r"imported for sd-1.4; .* --encoder clip-vit-l-00000000$"):
         library.load("cat2dog", encoder="clip-vit-l-00000000")
     both = library.resolve("cat2dog + day2winter", encoder="clip-vit-l-00000000", models="sd-1.4")
     assert both.encoder == "clip-vit-l-00000000" and both.record["declared"] is True
