@@ -76,7 +76,9 @@ class Library:
     def check_writable(self) -> None:
         """Raise StorageError where nothing can be saved, so that nothing is computed in vain."""
         folder = self.path.absolute()
-        check_folder_writable(next(above for above in (folder, *folder.parents) if above.exists()))
+        check_folder_writable(
+            next(above for above in (folder, *folder.parents) if above.exists()), in_library=True
+        )
 
     def save(self, direction: Direction) -> Direction:
         """Publish `direction` as the next version of its name; returns it with its version and record.
@@ -99,7 +101,7 @@ class Library:
             return data
 
         own = self.layers[0]
-        with storage_errors(f"save {name} in", self.path):
+        with storage_errors(f"save {name} in", self.path, in_library=True):
             version = publish_next(
                 own.leaf(name, encoder),
                 taken=lambda: max(layer.highest(name, encoder) for layer in self.layers),
