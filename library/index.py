@@ -81,7 +81,7 @@ def open_indexes(layers: list[Layer]) -> Iterator[sqlite3.Connection]:
 def unreadable(connection: sqlite3.Connection, schema: str, layer: Layer) -> list[str]:
     """The folders of a library that its index could not look into, each as one line."""
     rows = connection.execute(f"SELECT name FROM {schema}.folder WHERE mtime=? ORDER BY name", (UNSURE,))
-    folders = [layer.folder / name for (name,) in rows]
+    folders = [layer.folder, *(layer.folder / name for (name,) in rows)]
     return [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
 
 

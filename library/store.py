@@ -76,9 +76,9 @@ class Library:
     def check_writable(self) -> None:
         """Raise StorageError where nothing can be saved, so that nothing is computed in vain."""
         folder = self.path.absolute()
-        check_folder_writable(
-            next(above for above in (folder, *folder.parents) if above.exists()), in_library=True
-        )
+        with storage_errors("write to", folder, in_library=True):
+            there = next(above for above in (folder, *folder.parents) if above.exists())
+        check_folder_writable(there, in_library=True)
 
     def save(self, direction: Direction) -> Direction:
         """Publish `direction` as the next version of its name; returns it with its version and record.

@@ -1,6 +1,7 @@
 """`directions` as people and programs use it: output, exit codes, and that it starts fast."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -212,13 +213,40 @@ def test_other_commands_use_the_same_failures() -> None:
     @click.argument("kind")
     @reports_failures(Other)
     def command(kind: str) -> None:
-        raise {"own": DirectionsError("a\nb"), "other": Other("c"), "key": KeyboardInterrupt()}[kind]
+        raise {
+            "own": DirectionsError("a\nb"),
+            "other": Other("c"),
+            "key": KeyboardInterrupt(),
+            "system": PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/secret/x"),
+            "said": OSError("a library's\nown words"),
+            "pipe": BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)),
+        }[kind]
 
     runner = CliRunner()
     assert runner.invoke(command, ["own"]).stderr == "error: a b\n"
     assert runner.invoke(command, ["other"]).stderr == "error: c\n"
     result = runner.invoke(command, ["key"])
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    result = runner.invoke(command, ["system"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: cannot read or write /secret/x: permission denied\n",
+    )
+    assert "Traceback" in runner.invoke(command, ["system", "--debug"]).stderr
+    assert runner.invoke(command, ["said"]).stderr == "error: a library's own words\n"
+    assert runner.invoke(command, ["pipe"]).stderr == ""
+
+
+def test_names_that_are_too_long_are_one_line(filled: Library, run: Run) -> None:
+    long = "l" * 300
+    for words in (
+        ["--library", long],
+        ["show", "cat2dog", "--library", long],
+        ["export", "cat2dog", "-o", long],
+    ):
+        result = run(*words)
+        assert result.exit_code == 1 and result.stderr.startswith("error: cannot "), result.stderr
+        assert result.stderr.endswith("file name too long\n") and result.stderr.count("\n") == 1
 
 
 def test_tables_fit() -> None:

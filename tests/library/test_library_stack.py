@@ -58,6 +58,22 @@ def test_the_upper_one_wins_where_both_have_a_number(stacked: Library, shared: P
     assert len(list(stacked.walk())) == 3 and len(stacked.catalog()) == 3
 
 
+def test_what_lies_below_and_cannot_be_read_is_named_beside_the_listing(
+    stacked: Library, shared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    hidden = [tmp_path / ("l" * 300), tmp_path / "loop"]
+    page = select(Library(stacked.path, search_path=[*hidden, shared, tmp_path / "none"]), Query())
+    assert [e.ref for e in page.entries] == ["cat2dog@2", "day2winter@1"]
+    assert [fault.rpartition(": ")[0] for fault in page.faults] == [f"{p} cannot be read" for p in hidden]
+    assert page.faults[0].endswith("file name too long")
+    for own in hidden:  # the library that was asked for
+        with pytest.raises(StorageError, match="cannot read "):
+            select(Library(own, search_path=[shared]), Query())
+    with pytest.raises(StorageError, match=r"cannot write to .*: file name too long"):
+        Library(hidden[0]).check_writable()
+
+
 def test_what_lies_below_is_not_changed(stacked: Library) -> None:
     hint = "directions compose cat2dog@2 --name cat2dog"
     for change in (
