@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,8 @@ import library as package
 from library import Direction, Library, layer
 from library.cli import main
 from library.console import reports_failures
-from library.errors import DirectionsError
-from library.tables import display_width, printable, table
+from library.errors import DirectionsError, StorageError
+from library.tables import display_width, emit_rows, printable, table, terminal_width
 
 Make = Callable[..., Direction]
 Run = Callable[..., Result]
@@ -444,3 +445,25 @@ def test_a_mistyped_command_is_guessed(run: Run) -> None:
     result = run("shw", "cat2dog")
     assert result.exit_code == 2 and "no such command 'shw'; did you mean show?" in result.stderr
     assert "No such command" in run("xyzzy").stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    "words", [[], ["--json"], ["--format", "csv"], ["show", "cat2dog"], ["path", "cat2dog"]]
+)
+def test_a_full_disk_under_standard_output_is_one_line(filled: Library, words: list[str]) -> None:
+    code = f"from library.cli import main; main({[*words, '--library', str(filled.path)]!r})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = r"error: cannot read or write( standard output)?: no space left on device\n"
+    assert done.returncode == 1 and re.fullmatch(said, done.stderr)
+
+
+def test_a_closed_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert terminal_width() is None
+    for form in ("table", "json", "csv"):
+        with pytest.raises(StorageError, match="standard output is closed"):
+            emit_rows([{"name": "cat2dog"}], form)
