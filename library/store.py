@@ -21,7 +21,7 @@ from library.layer import Layer, VersionPath
 from library.lookup import Lookup
 from library.names import check_encoder, check_name, parse_reference
 from library.publish import check_folder_writable, publish_next, storage_errors
-from library.settings import default_search_path, library_folder
+from library.settings import default_search_path, expanded, library_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ class Library:
     def __init__(self, path: Folder | None = None, search_path: Iterable[Folder] | None = None) -> None:
         self.path = library_folder(path)
         below = default_search_path() if search_path is None else search_path
-        folders = [Path(folder).expanduser().absolute() for folder in below]
+        folders = [expanded(folder, "search_path") for folder in below]
         self.layers = (Layer(self.path), *(Layer(f, writable=False) for f in folders if f != self.path))
         self.lookup = Lookup(self.layers)
 
