@@ -74,7 +74,8 @@ class Library:
         return sum(1 for _ in self)
 
     def check_writable(self) -> None:
-        """Raise StorageError where nothing can be saved, so that nothing is computed in vain."""
+        """Raise DirectionsError where nothing can be saved, so that nothing is computed in vain."""
+        records.now()  # what SOURCE_DATE_EPOCH says
         folder = self.path.absolute()
         with storage_errors("write to", folder, in_library=True):
             there = next(above for above in (folder, *folder.parents) if above.exists())

@@ -219,6 +219,9 @@ def test_a_library_that_cannot_be_written_is_refused_before_anything_is_computed
     (tmp_path / "file").write_text("")
     done = run("cat", "dog", *TINY, "--library", str(tmp_path / "file" / "library"))
     assert done.exit_code == 1 and "name another folder" in done.stderr
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    done = run("cat", "dog", *TINY)
+    assert done.exit_code == 1 and "SOURCE_DATE_EPOCH is 'yesterday'" in done.stderr
 
 
 def test_line_i_of_both_files_is_a_pair_whatever_is_blank(tmp_path: Path) -> None:

@@ -206,6 +206,17 @@ def test_every_command_has_help() -> None:
         assert "--library" in result.output and "--debug" in result.output
 
 
+@pytest.mark.parametrize("epoch", ["abc", "99999999999999", "1.5"])
+def test_a_time_that_is_none_is_one_line(
+    filled: Library, run: Run, monkeypatch: pytest.MonkeyPatch, epoch: str
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    result = run("compose", "cat2dog@1", "--name", "twin")
+    said = f"error: SOURCE_DATE_EPOCH is {epoch!r}; expected seconds since 1970, such as 1738324800\n"
+    assert (result.exit_code, result.stderr) == (1, said) and "twin" not in filled
+    assert run().exit_code == 0
+
+
 def test_other_commands_use_the_same_failures() -> None:
     class Other(Exception):
         pass
