@@ -133,7 +133,8 @@ def test_a_report_that_fails_after_all_does_not_lose_the_direction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("library.plot.check_drawing", lambda path: None)
-    done = run("cat", "dog", *TINY, "--report", str(tmp_path / "no" / "such.png"))
+    (tmp_path / "file").write_text("")
+    done = run("cat", "dog", *TINY, "--report", str(tmp_path / "file" / "such.png"))
     assert done.exit_code == 1 and done.stdout.startswith("cat2dog@1")
     assert "such.png" in done.stderr.splitlines()[-1]
 

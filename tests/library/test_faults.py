@@ -17,7 +17,7 @@ from library import Direction, Library
 from library.catalog import Query, select
 from library.errors import DamagedFile, StorageError, UnknownDirection
 from library.exchange import export_bundle, export_file
-from library.plot import check_drawing
+from library.plot import check_drawing, draw
 from library.upkeep import plan_sweep
 
 Make = Callable[..., Direction]
@@ -161,6 +161,22 @@ def test_another_library_is_advised_only_where_the_library_cannot_be_written(
     ):
         with pytest.raises(StorageError, match=r"cannot write .*: permission denied$"):
             elsewhere()
+
+
+def test_a_drawing_that_the_disk_has_no_room_for_leaves_the_old_one(
+    library: Library, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direction, picture = library.save(make()), tmp_path / "out.PNG"
+    draw(library, direction, picture)
+    before, there = picture.read_bytes(), sorted(tmp_path.iterdir())
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(StorageError, match=r"cannot write .*out\.PNG: the disk is full$"):
+        draw(library, direction, picture)
+    assert picture.read_bytes() == before and sorted(tmp_path.iterdir()) == there
 
 
 def test_without_hard_links_versions_are_still_published_once(
