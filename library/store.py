@@ -38,16 +38,20 @@ class Library:
     """Directions on disk.
 
     path: the folder that is written to; None means `DIRECTIONS_LIBRARY`, the config file, or the user's
-    data folder. It is made on the first save. search_path: read-only folders below it; None means
+    data folder. It is made on the first save. search_path: read-only folders below it, or one; None means
     `DIRECTIONS_PATH` and the starter library that ships with the package, `()` none at all.
 
     A name is looked for in all of them, the upper one winning where both hold the same number, and a new
     version takes a number that is free in all: `cat2dog@1` never changes its meaning by a save.
     """
 
-    def __init__(self, path: Folder | None = None, search_path: Iterable[Folder] | None = None) -> None:
+    def __init__(
+        self, path: Folder | None = None, search_path: Folder | Iterable[Folder] | None = None
+    ) -> None:
         self.path = library_folder(path)
         below = default_search_path() if search_path is None else search_path
+        if isinstance(below, (str, os.PathLike)):  # one folder, and not its letters
+            below = [below]
         folders = [expanded(folder, "search_path") for folder in below]
         self.layers = (Layer(self.path), *(Layer(f, writable=False) for f in folders if f != self.path))
         self.lookup = Lookup(self.layers)

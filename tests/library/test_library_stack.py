@@ -38,6 +38,11 @@ def test_what_lies_below_is_seen(stacked: Library) -> None:
     assert not stacked.path.exists(), "reading makes nothing"
 
 
+def test_one_folder_is_a_search_path(stacked: Library, shared: Path) -> None:
+    for one in (shared, str(shared)):
+        assert Library(stacked.path, search_path=one).layers == stacked.layers
+
+
 def test_a_save_takes_a_number_that_is_free_in_all(stacked: Library, shared: Path, make: Make) -> None:
     before = stacked.load("cat2dog@2").record["sha256"]
     assert stacked.save(make(seed=9)).ref == "cat2dog@3"
