@@ -204,6 +204,9 @@ class Direction:
             record=record,
         )
 
+    def __radd__(self, other: object) -> Direction:
+        return self if as_weight(other) == 0 else NotImplemented  # what `sum` begins with
+
     def __sub__(self, other: object) -> Direction:
         if not isinstance(other, Direction):
             return NotImplemented

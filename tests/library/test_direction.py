@@ -39,6 +39,15 @@ def test_equal_parents_merge() -> None:
     assert (a - a).parents[0]["weight"] == 0 and (a - a).norm == 0
 
 
+def test_sum_adds_directions() -> None:
+    a, b = simple("a", 0), simple("b", 1)
+    assert sum([a, b]).name == (a + b).name and sum([a]) is a  # type: ignore[list-item]
+    np.testing.assert_array_equal(sum([a, b]).tensor, (a + b).tensor)  # type: ignore[list-item]
+    for wrong in (1, False, "a", None):
+        with pytest.raises(TypeError):
+            _ = wrong + a  # type: ignore[operator]
+
+
 def test_numpy_numbers_are_weights_and_arrays_are_not() -> None:
     a = simple("a", 0)
     assert isinstance(np.float64(0.5) * a, Direction) and isinstance(a / np.int64(2), Direction)
