@@ -112,6 +112,17 @@ def test_torch_tensors_are_taken() -> None:
     np.testing.assert_array_equal(Direction(name="a", tensor=tensor, encoder="e").tensor, np.ones((2, 3)))
 
 
+def test_torch_tensors_of_other_numbers_are_refused_like_numpys() -> None:
+    torch = pytest.importorskip("torch")
+    for kind in (torch.complex64, torch.bool):
+        with pytest.raises(BadTensor, match=r"holds .*; expected real numbers"):
+            Direction(name="a", tensor=torch.ones(2, 3).to(kind), encoder="e")
+    with pytest.raises(BadTensor, match=r"holds .*complex"):
+        Direction(name="a", tensor=torch.ones(2, 3, dtype=torch.complex64).conj(), encoder="e")
+    whole = Direction(name="a", tensor=torch.ones(2, 3, dtype=torch.int64), encoder="e")
+    np.testing.assert_array_equal(whole.tensor, np.ones((2, 3), np.float32))
+
+
 def test_norm_and_cosine() -> None:
     a = Direction(name="a", tensor=np.array([[3.0, 4.0]]), encoder="e")
     zero = Direction(name="z", tensor=np.zeros((1, 2)), encoder="e")
