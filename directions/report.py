@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from directions.quality import SETTLED
-from library.publish import storage_errors
+from library.plot import save_figure
 
 if TYPE_CHECKING:
     from library.direction import Direction
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 BLUE, RED, GREY = "#3b6ea5", "#b5533c", "#9a9a9a"
-DPI = 120
 
 
 def draw(direction: Direction, path: str | os.PathLike[str]) -> None:
@@ -40,11 +39,7 @@ def draw(direction: Direction, path: str | os.PathLike[str]) -> None:
     _nearest(axes[1, 0], quality.get("nearest") or {})
     _figures(axes[1, 1], direction, quality)
     figure.suptitle(f"{direction.ref}   {direction.source} → {direction.target}   ({direction.encoder})")
-    with storage_errors("write", path):
-        try:
-            figure.savefig(path, dpi=DPI)
-        except ValueError as fault:  # an ending that matplotlib does not know
-            raise OSError(str(fault)) from fault
+    save_figure(figure, path)
 
 
 def _convergence(axes: Any, quality: Mapping[str, Any]) -> None:

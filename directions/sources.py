@@ -20,6 +20,8 @@ def read_captions(path: str) -> list[str]:
 
     Raises BadCaptions, also where there are no others.
     """
+    if path == STDIN and sys.stdin is None:
+        raise BadCaptions("captions cannot be read from standard input: it is closed; name a file")
     try:
         text = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
         lines = text.decode("utf-8-sig").splitlines()

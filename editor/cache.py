@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from editor.errors import EditorError
 from editor.record import write_whole
 from library.fileformat import canonical_json
+from library.settings import expanded
 
 if TYPE_CHECKING:
     from editor.inversion import Inversion
@@ -53,7 +54,7 @@ class InversionCache:
         limit_bytes: int = LIMIT_BYTES,
         tell: Callable[[str], object] = warnings.warn,
     ) -> None:
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = expanded(folder, "--cache")
         self.limit_bytes = limit_bytes
         self._tell: Callable[[str], object] | None = tell
 

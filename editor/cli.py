@@ -167,8 +167,10 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
     for expression in request.expressions:
         parse_expression(expression)
     from editor.plan import Writing, planned
+    from library.records import now
     from library.store import Library
 
+    now()  # raises for a SOURCE_DATE_EPOCH that is no time before anything is computed
     library = Library(library_path)
     if request.recorded:
         from editor.replay import found_again

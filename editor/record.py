@@ -99,10 +99,11 @@ def _can_write(image_format: str) -> bool:
 
 def check_free(path: Path, force: bool) -> None:
     """Raise EditorError where ``path`` exists already and may not be replaced, or cannot be written at all."""
-    if path.exists() and not force:
-        raise EditorError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
-    folder = next(above for above in path.absolute().parents if above.exists())
+    folder = path.parent
     try:
+        if path.exists() and not force:
+            raise EditorError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
+        folder = next(above for above in path.absolute().parents if above.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
     except NotADirectoryError as error:
@@ -116,7 +117,8 @@ def write_whole(path: Path, write: Any) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        start = f".{path.name[:70]}."  # there may be no room for more letters than the name has
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=start, delete=False) as file:
             temporary = file.name
             write(file)
             file.flush()

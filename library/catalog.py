@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from library.errors import StorageError
 from library.index import discard, open_indexes, unreadable
 from library.index_evaluations import checked_evaluation, columns, joins
 from library.layer import Layer
@@ -103,14 +105,35 @@ class Page:
 
 
 def select(library: Library, query: Query) -> Page:
-    """The page of the catalog that `query` asks for, as the files are now."""
-    layers = [layer for layer in library.layers if layer.folder.is_dir()]
-    return _with_indexes(layers, lambda connection: _page(connection, layers, query))
+    """The page of the catalog that `query` asks for, as the files are now. Raises StorageError."""
+    layers, unread = _readable(library)
+    page = _with_indexes(layers, lambda connection: _page(connection, layers, query))
+    return replace(page, faults=[*unread, *page.faults])
 
 
 def faults(library: Library) -> list[str]:
     """Damaged files, as far as their headers tell."""
     return select(library, Query(limit=1)).faults
+
+
+def _readable(library: Library) -> tuple[list[Layer], list[str]]:
+    """The layers that are there, and a line for each below the user's own that cannot be read.
+
+    Raises StorageError where that one cannot.
+    """
+    layers, unread = [], []
+    for layer in library.layers:
+        try:
+            with os.scandir(layer.folder):
+                layers.append(layer)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as fault:
+            reason = (fault.strerror or str(fault)).lower()
+            if layer.writable:
+                raise StorageError(f"cannot read {layer.folder}: {reason}") from fault
+            unread.append(f"{layer.folder} cannot be read: {reason}")
+    return layers, unread
 
 
 def _with_indexes(layers: list[Layer], ask: Callable[[sqlite3.Connection], Page]) -> Page:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import io
 import json
@@ -9,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
@@ -69,7 +71,8 @@ debug_option = click.option(
 
 def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
     """Decorate a command's function, under `@click.command`: adds `--debug`; a DirectionsError or one of
-    `known` becomes one line on stderr and exit 1 (with `--debug`, after the traceback), Ctrl-C exit 130.
+    `known`, or what the system refused, becomes one line on stderr and exit 1 (with `--debug`, after the
+    traceback), Ctrl-C exit 130.
 
         @click.command()
         @click.argument("name")
@@ -91,6 +94,12 @@ def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
                 if _debugging():
                     traceback.print_exc()
                 raise OneLine(" ".join(str(fault).split())) from fault
+            except OSError as fault:
+                if fault.errno == errno.EPIPE:  # nobody reads on: click ends without a word
+                    raise
+                if _debugging():
+                    traceback.print_exc()
+                raise OneLine(_refusal(fault)) from fault
             except KeyboardInterrupt:
                 if _debugging():
                     traceback.print_exc()
@@ -100,6 +109,28 @@ def reports_failures(*known: type[Exception]) -> Callable[[Function], Function]:
         return cast(Function, debug_option(wrapper))
 
     return decorate
+
+
+def _refusal(fault: OSError) -> str:
+    """What the system refused, in one line; what standard output did not take is given up."""
+    if fault.errno is None:  # a library's own words
+        return " ".join(str(fault).split()) or type(fault).__name__
+    what = f" {fault.filename}" if fault.filename is not None else ""
+    try:
+        if not what and sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        what = " standard output"
+        _give_up(sys.stdout)
+    return f"cannot read or write{what}: {(fault.strerror or str(fault)).lower()}"
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere: Python would try again at its end, and complain then too."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def emit_json(value: Any) -> None:

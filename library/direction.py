@@ -220,6 +220,9 @@ class Direction:
             record=record,
         )
 
+    def __radd__(self, other: object) -> Direction:
+        return self if as_weight(other) == 0 else NotImplemented  # what `sum` begins with
+
     def __sub__(self, other: object) -> Direction:
         if not isinstance(other, Direction):
             return NotImplemented
@@ -245,7 +248,10 @@ class Direction:
 def as_matrix(value: Any, what: str) -> Tensor:
     """A float32 C-contiguous copy, [tokens, dim]; BadTensor says what was wrong with `value`."""
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
-        value = value.detach().cpu().float().numpy()
+        if value.is_complex():  # of which `numpy` refuses some kinds in words of its own
+            raise BadTensor(f"{what} holds {value.dtype}; expected real numbers")
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()  # numpy has no bfloat16
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise BadTensor(f"{what} holds {array.dtype}; expected real numbers")

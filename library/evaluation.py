@@ -79,7 +79,7 @@ def save_evaluation(
         "sha256": library.header(version).record["sha256"],
         "sheet_sha256": hashlib.sha256(sheet).hexdigest(),
     }
-    with storage_errors("write", path):
+    with storage_errors("write", path, in_library=True):
         replace_file(sheet_path(path), sheet)
         replace_file(path, canonical_json(record).encode() + b"\n")
     return read_evaluation(path)

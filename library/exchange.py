@@ -113,7 +113,9 @@ def check_output(library: Library, path: Path, force: bool) -> None:
         raise StorageError(
             f"cannot write {path}: it lies in the library, where only versions are; write elsewhere"
         )
-    if path.exists() and not force:
+    with storage_errors("write", path):
+        exists = path.exists()
+    if exists and not force:
         raise StorageError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
 
 

@@ -24,6 +24,7 @@ from library.index_evaluations import TABLE, bring_up_evaluations
 from library.layer import EVALUATION_FILE, VERSION_FILE, Layer, VersionPath
 from library.records import check_place
 from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, stamp_of, to_json
+from library.settings import user_folder
 
 __all__ = ["INDEX_FILE", "discard", "open_indexes", "unreadable"]
 
@@ -55,15 +56,13 @@ PRAGMA {{s}}.user_version={SCHEMA};
 """
 
 
-def index_path(layer: Layer) -> Path:
-    """Beside the versions where that can be written, else in the user's cache folder."""
+def index_path(layer: Layer) -> Path | None:
+    """Beside the versions where that can be written, else in the user's cache folder, if there is a home."""
     if layer.writable and os.access(layer.folder, os.W_OK):
         return layer.folder / INDEX_FILE
-    import platformdirs
-
     digest = hashlib.sha256(os.fsencode(layer.folder)).hexdigest()[:16]
-    cache = platformdirs.user_cache_dir("edit-directions", appauthor=False)
-    return Path(cache) / f"index-{digest}.sqlite"
+    cache = user_folder("cache")
+    return cache and cache / f"index-{digest}.sqlite"
 
 
 @contextlib.contextmanager
@@ -81,14 +80,14 @@ def open_indexes(layers: list[Layer]) -> Iterator[sqlite3.Connection]:
 def unreadable(connection: sqlite3.Connection, schema: str, layer: Layer) -> list[str]:
     """The folders of a library that its index could not look into, each as one line."""
     rows = connection.execute(f"SELECT name FROM {schema}.folder WHERE mtime=? ORDER BY name", (UNSURE,))
-    folders = [layer.folder / name for (name,) in rows]
+    folders = [layer.folder, *(layer.folder / name for (name,) in rows)]
     return [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
 
 
 def discard(layer: Layer) -> None:
     """Throw a layer's index away."""
     path = index_path(layer)
-    for victim in (path, path.with_name(path.name + "-journal")):
+    for victim in (path, path.with_name(path.name + "-journal")) if path else ():
         with contextlib.suppress(OSError):
             victim.unlink()
 
@@ -97,7 +96,7 @@ def _attach(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
     path = index_path(layer)
     for _ in range(2):
         try:
-            if layer.folder.is_dir():
+            if path and layer.folder.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _bring_up_file(path, layer)
                 connection.execute(f"ATTACH ? AS {schema}", (str(path),))

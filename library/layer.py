@@ -122,7 +122,7 @@ class Layer:
         self._change(self.leaf(name, encoder) / "tags.json", list, change)
 
     def _change(self, path: Path, kind: type, change: Callable[[Any], Any]) -> None:
-        with storage_errors("write", path), _guard(path):
+        with storage_errors("write", path, in_library=True), _guard(path):
             mapping = _read_mapping(path, kind)
             change(mapping)
             if mapping:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.errors import StorageError
-from library.publish import check_folder_writable, storage_errors
+from library.publish import check_folder_writable, replace_file, storage_errors
 from library.similar import neighbours
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from library.direction import Direction
     from library.store import Library
 
-__all__ = ["check_drawing", "draw"]
+__all__ = ["check_drawing", "draw", "save_figure"]
 
 MOST_NEIGHBOURS = 12
+DPI = 120
 
 
 def check_drawing(path: str | os.PathLike[str]) -> None:
@@ -33,8 +37,6 @@ def check_drawing(path: str | os.PathLike[str]) -> None:
 def draw(library: Library, direction: Direction, path: str | os.PathLike[str]) -> None:
     """Write the picture to `path`; the ending chooses the format. Raises StorageError."""
     from matplotlib.figure import Figure
-
-    check_drawing(path)
 
     energy = (direction.tensor.astype("float64") ** 2).sum(axis=1)
     near, _ = neighbours(library, direction)
@@ -55,5 +57,13 @@ def draw(library: Library, direction: Direction, path: str | os.PathLike[str]) -
         right.set_axis_off()
     right.set(xlabel="cosine", title="cosine to its neighbours")
     figure.suptitle(f"{direction.ref}  ({direction.encoder}, norm {direction.norm:.3g})")
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure whole or not at all; the ending chooses the format. Raises StorageError."""
+    check_drawing(path)
+    file, content = Path(path), io.BytesIO()
+    figure.savefig(content, format=file.suffix.removeprefix("."), dpi=DPI)
     with storage_errors("write", path):
-        figure.savefig(path, dpi=120)
+        replace_file(file, content.getvalue())

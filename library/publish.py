@@ -18,27 +18,40 @@ TEMPORARY_PREFIX = ".new-"
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 MOST_TRIES = 10_000
 
-ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space (`directions gc`, `directions rm`) or use --library DIR",
-    errno.EDQUOT: "the disk quota is used up: free some space or use --library DIR",
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is larger than this system allows",
-    errno.EROFS: "it is read-only: name a writable folder with --library DIR or DIRECTIONS_LIBRARY",
-    errno.EACCES: "permission denied: name a writable folder with --library DIR or DIRECTIONS_LIBRARY",
-    errno.EPERM: "permission denied: name a writable folder with --library DIR or DIRECTIONS_LIBRARY",
-    errno.ENOTDIR: "a file is where a folder should be: name another folder with --library DIR",
-    errno.EEXIST: "a file is where a folder should be: name another folder with --library DIR",
+    errno.EROFS: "it is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EEXIST: "a file is where a folder should be",
+}
+#: What helps where it is the library that cannot be written.
+ADVICE = {
+    errno.ENOSPC: "free some space (`directions gc`, `directions rm`) or use --library DIR",
+    errno.EDQUOT: "free some space or use --library DIR",
+    errno.EROFS: "name a writable folder with --library DIR or DIRECTIONS_LIBRARY",
+    errno.EACCES: "name a writable folder with --library DIR or DIRECTIONS_LIBRARY",
+    errno.EPERM: "name a writable folder with --library DIR or DIRECTIONS_LIBRARY",
+    errno.ENOTDIR: "name another folder with --library DIR",
+    errno.EEXIST: "name another folder with --library DIR",
 }
 
 
 @contextlib.contextmanager
-def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an OSError into one StorageError line: what was tried, where, and what to do."""
+def storage_errors(action: str, path: str | os.PathLike[str], in_library: bool = False) -> Iterator[None]:
+    """Turn an OSError into one StorageError line: what was tried, where, and, of a library, what to do."""
     try:
         yield
     except StorageError:
         raise
     except OSError as fault:
-        reason = ADVICE.get(fault.errno or 0, (fault.strerror or str(fault)).lower())
+        number = fault.errno or 0
+        reason = REASONS.get(number, (fault.strerror or str(fault)).lower())
+        if in_library and number in ADVICE:
+            reason += f": {ADVICE[number]}"
         raise StorageError(f"cannot {action} {path}: {reason}") from fault
 
 
@@ -113,9 +126,9 @@ def _link(temporary: Path, path: Path) -> bool:
     return True
 
 
-def check_folder_writable(folder: Path) -> None:
+def check_folder_writable(folder: Path, in_library: bool = False) -> None:
     """Raise StorageError where no file can be made in a folder."""
-    with storage_errors("write to", folder), tempfile.TemporaryFile(dir=folder):
+    with storage_errors("write to", folder, in_library), tempfile.TemporaryFile(dir=folder):
         pass
 
 

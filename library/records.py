@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library.errors import BadName, BadTensor, DamagedFile
+from library.errors import BadName, BadTensor, DamagedFile, DirectionsError
 from library.fileformat import ANCHORED, FORMAT, canonical_json
 from library.layer import VersionPath
 
@@ -31,9 +31,17 @@ BIRTH_KEYS = ("created", "author", "tool", "imported", "origin")
 
 
 def now() -> str:
-    """UTC as `2025-01-31T12:00:00Z`; SOURCE_DATE_EPOCH is respected, so that a build can be repeated."""
+    """UTC as `2025-01-31T12:00:00Z`; SOURCE_DATE_EPOCH is respected, so that a build can be repeated.
+
+    Raises DirectionsError where that is no time.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    try:
+        moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    except (ValueError, OverflowError, OSError) as fault:
+        raise DirectionsError(
+            f"SOURCE_DATE_EPOCH is {epoch!r}; expected seconds since 1970, such as 1738324800"
+        ) from fault
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

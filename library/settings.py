@@ -15,13 +15,33 @@ APPLICATION = "edit-directions"
 STARTER = Path(__file__).with_name("starter")
 
 
-def config_file() -> Path:
-    """The config file: `DIRECTIONS_CONFIG`, or config.toml in the user's config folder."""
-    if named := os.environ.get("DIRECTIONS_CONFIG"):
-        return Path(named).expanduser()
+def user_folder(kind: str) -> Path | None:
+    """The user's own `config`, `data` or `cache` folder of this program; None where there is no home to have it in."""
     import platformdirs
 
-    return Path(platformdirs.user_config_dir(APPLICATION, appauthor=False)) / "config.toml"
+    try:
+        folder = Path(getattr(platformdirs, f"user_{kind}_dir")(APPLICATION, appauthor=False))
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None
+
+
+def expanded(folder: str | os.PathLike[str], named_by: str) -> Path:
+    """The absolute path, with `~` and `~user` replaced; DirectionsError where they have no home."""
+    try:
+        return Path(folder).expanduser().absolute()
+    except RuntimeError as fault:
+        raise DirectionsError(
+            f"{folder} is in a home folder that is not there: set HOME, or give {named_by} the whole path"
+        ) from fault
+
+
+def config_file() -> Path | None:
+    """The config file: `DIRECTIONS_CONFIG`, or config.toml in the user's config folder, if there is a home."""
+    if named := os.environ.get("DIRECTIONS_CONFIG"):
+        return expanded(named, "DIRECTIONS_CONFIG")
+    folder = user_folder("config")
+    return folder and folder / "config.toml"
 
 
 def setting(key: str, environment: str, given: Any = None, default: Any = None) -> Any:
@@ -43,36 +63,46 @@ def library_folder(given: str | os.PathLike[str] | None = None) -> Path:
     """The user's library: given, `DIRECTIONS_LIBRARY`, `library` in the config file, or the data folder."""
     folder = setting("library", "DIRECTIONS_LIBRARY", given)
     if folder is None:
-        import platformdirs
-
-        folder = Path(platformdirs.user_data_dir(APPLICATION, appauthor=False)) / "library"
-    return Path(folder).expanduser().absolute()
+        return _at_home("data", "a library", "--library DIR or DIRECTIONS_LIBRARY") / "library"
+    return expanded(folder, "--library or DIRECTIONS_LIBRARY")
 
 
 def cache_folder(part: str) -> Path:
     """`part` of the cache: in `DIRECTIONS_CACHE`, `cache` of the config file, or the user's; it may not exist yet."""
     folder = setting("cache", "DIRECTIONS_CACHE")
     if folder is None:
-        import platformdirs
+        return _at_home("cache", "a cache", "DIRECTIONS_CACHE, or do without: --no-cache") / part
+    return expanded(folder, "DIRECTIONS_CACHE") / part
 
-        folder = platformdirs.user_cache_dir(APPLICATION, appauthor=False)
-    return Path(folder).expanduser().absolute() / part
+
+def _at_home(kind: str, what: str, otherwise: str) -> Path:
+    folder = user_folder(kind)
+    if folder is None:
+        raise DirectionsError(
+            f"there is no home folder for {what}: set HOME, or name a folder with {otherwise}"
+        )
+    return folder
 
 
 def default_search_path() -> list[Path]:
     """Read-only libraries under the user's own: `DIRECTIONS_PATH` or `search_path`, then the starter."""
     named = setting("search_path", "DIRECTIONS_PATH", default=[])
     folders = named.split(os.pathsep) if isinstance(named, str) else named
-    return [*(Path(folder).expanduser().absolute() for folder in folders if folder), STARTER]
+    return [*(expanded(folder, "DIRECTIONS_PATH") for folder in folders if folder), STARTER]
 
 
 def _config() -> dict[str, Any]:
     path = config_file()
+    if path is None:
+        return {}
+    named = bool(os.environ.get("DIRECTIONS_CONFIG"))
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as fault:
-        if os.environ.get("DIRECTIONS_CONFIG"):
+        if named:
             raise DirectionsError(f"DIRECTIONS_CONFIG names {path}, and there is no such file") from fault
         return {}
     except (OSError, ValueError) as fault:
+        if isinstance(fault, PermissionError) and not named:  # somebody else's home
+            return {}
         raise DirectionsError(f"cannot read the config file {path}: {fault}; correct or delete it") from fault

@@ -21,7 +21,7 @@ from library.layer import Layer, VersionPath
 from library.lookup import Lookup
 from library.names import check_encoder, check_name, parse_reference
 from library.publish import check_folder_writable, publish_next, storage_errors
-from library.settings import default_search_path, library_folder
+from library.settings import default_search_path, expanded, library_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +38,21 @@ class Library:
     """Directions on disk.
 
     path: the folder that is written to; None means `DIRECTIONS_LIBRARY`, the config file, or the user's
-    data folder. It is made on the first save. search_path: read-only folders below it; None means
+    data folder. It is made on the first save. search_path: read-only folders below it, or one; None means
     `DIRECTIONS_PATH` and the starter library that ships with the package, `()` none at all.
 
     A name is looked for in all of them, the upper one winning where both hold the same number, and a new
     version takes a number that is free in all: `cat2dog@1` never changes its meaning by a save.
     """
 
-    def __init__(self, path: Folder | None = None, search_path: Iterable[Folder] | None = None) -> None:
+    def __init__(
+        self, path: Folder | None = None, search_path: Folder | Iterable[Folder] | None = None
+    ) -> None:
         self.path = library_folder(path)
         below = default_search_path() if search_path is None else search_path
-        folders = [Path(folder).expanduser().absolute() for folder in below]
+        if isinstance(below, (str, os.PathLike)):  # one folder, and not its letters
+            below = [below]
+        folders = [expanded(folder, "search_path") for folder in below]
         self.layers = (Layer(self.path), *(Layer(f, writable=False) for f in folders if f != self.path))
         self.lookup = Lookup(self.layers)
 
@@ -74,9 +78,12 @@ class Library:
         return sum(1 for _ in self)
 
     def check_writable(self) -> None:
-        """Raise StorageError where nothing can be saved, so that nothing is computed in vain."""
+        """Raise DirectionsError where nothing can be saved, so that nothing is computed in vain."""
+        records.now()  # what SOURCE_DATE_EPOCH says
         folder = self.path.absolute()
-        check_folder_writable(next(above for above in (folder, *folder.parents) if above.exists()))
+        with storage_errors("write to", folder, in_library=True):
+            there = next(above for above in (folder, *folder.parents) if above.exists())
+        check_folder_writable(there, in_library=True)
 
     def save(self, direction: Direction) -> Direction:
         """Publish `direction` as the next version of its name; returns it with its version and record.
@@ -99,7 +106,7 @@ class Library:
             return data
 
         own = self.layers[0]
-        with storage_errors(f"save {name} in", self.path):
+        with storage_errors(f"save {name} in", self.path, in_library=True):
             version = publish_next(
                 own.leaf(name, encoder),
                 taken=lambda: max(layer.highest(name, encoder) for layer in self.layers),

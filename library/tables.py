@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from library.console import emit_json_lines
+from library.errors import StorageError
 
 __all__ = ["age", "emit_rows", "format_option", "size_text", "table"]
 
@@ -28,7 +29,12 @@ format_option = click.option(
 def emit_rows(
     rows: Iterable[Mapping[str, Any]], form: str, shown: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
-    """Print `rows` as `form`; a table is made of `shown`, the same rows for people, if given."""
+    """Print `rows` as `form`; a table is made of `shown`, the same rows for people, if given.
+
+    Raises StorageError where standard output is closed.
+    """
+    if sys.stdout is None:
+        raise StorageError("standard output is closed: send the rows to a file or a program, or open it")
     if form == "table":
         for line in table(list(rows if shown is None else shown), terminal_width()):
             click.echo(line)
@@ -41,6 +47,7 @@ def emit_rows(
                 writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow({key: _cell(value) for key, value in row.items()})
+        sys.stdout.flush()  # what the disk refuses is to be said here, not at Python's end
 
 
 def table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
@@ -65,8 +72,8 @@ def table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> list[s
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal (or of COLUMNS); None, no limit, when the output is a file."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+    """Columns of the terminal (or of COLUMNS); None, no limit, when the output is a file or closed."""
+    if (sys.stdout is not None and sys.stdout.isatty()) or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size().columns
     return None
 

@@ -135,3 +135,9 @@ def test_caption_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     file.write_text("\n\n")
     with pytest.raises(BadCaptions, match="holds no captions; expected one a line"):
         read_captions(str(file))
+
+
+def test_a_closed_standard_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(BadCaptions, match="standard input: it is closed; name a file"):
+        read_captions("-")

@@ -155,7 +155,8 @@ def test_a_report_that_fails_after_all_does_not_lose_the_direction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("library.plot.check_drawing", lambda path: None)
-    done = run("cat", "dog", *TINY, "--report", str(tmp_path / "no" / "such.png"))
+    (tmp_path / "file").write_text("")
+    done = run("cat", "dog", *TINY, "--report", str(tmp_path / "file" / "such.png"))
     assert done.exit_code == 1 and done.stdout.startswith("cat2dog@1")
     assert "such.png" in done.stderr.splitlines()[-1]
 
@@ -241,6 +242,9 @@ def test_a_library_that_cannot_be_written_is_refused_before_anything_is_computed
     (tmp_path / "file").write_text("")
     done = run("cat", "dog", *TINY, "--library", str(tmp_path / "file" / "library"))
     assert done.exit_code == 1 and "name another folder" in done.stderr
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    done = run("cat", "dog", *TINY)
+    assert done.exit_code == 1 and "SOURCE_DATE_EPOCH is 'yesterday'" in done.stderr
 
 
 def test_line_i_of_both_files_is_a_pair_whatever_is_blank(tmp_path: Path) -> None:

@@ -225,6 +225,14 @@ def test_what_cannot_work_is_refused_before_models_are_loaded(
     failed(run(picture, "-d", "cat2dog", "--steps", 1, option, value), words)
 
 
+def test_a_time_that_is_none_is_refused_before_models_are_loaded(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", lambda *_, **__: pytest.fail("they were loaded"))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    failed(run(picture, "-d", "cat2dog"), "SOURCE_DATE_EPOCH is 'yesterday'; expected seconds since 1970")
+
+
 def test_an_edit_that_is_not_finite_is_not_saved(picture: Path, directions: Library) -> None:
     result = run(picture, "-d", "cat2dog", "--steps", 1, *CAPTION, "--strength", 1e38)
     assert result.exit_code == 1 and "lower the strength" in result.stderr

@@ -13,7 +13,7 @@ from PIL import Image
 from editor import Editor
 from editor.errors import EditorError, PictureError
 from editor.inversion import Inversion
-from editor.record import read_record
+from editor.record import check_free, read_record, save_record
 from editor.replay import differences, settled
 from editor.request import Recorded
 from library import Direction
@@ -201,3 +201,12 @@ def test_a_format_that_holds_no_colours_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr("editor.session.load_models", None)  # nothing is loaded for it
     failed(run("cat.png", "-d", "cat2dog", "-o", f"x.{ending}"), f".{ending} cannot be written; use .png")
+
+
+def test_a_name_that_is_too_long_is_refused_and_one_that_just_fits_is_written(tmp_path: Path) -> None:
+    with pytest.raises(EditorError, match=r"cannot write .*: file name too long"):
+        check_free(tmp_path / ("n" * 252 + ".png"), force=False)
+    longest = tmp_path / ("n" * 250 + ".json")
+    check_free(longest, force=False)
+    save_record(longest, {})
+    assert [path.name for path in tmp_path.iterdir()] == [longest.name]

@@ -39,6 +39,15 @@ def test_equal_parents_merge() -> None:
     assert (a - a).parents[0]["weight"] == 0 and (a - a).norm == 0
 
 
+def test_sum_adds_directions() -> None:
+    a, b = simple("a", 0), simple("b", 1)
+    assert sum([a, b]).name == (a + b).name and sum([a]) is a  # type: ignore[list-item]
+    np.testing.assert_array_equal(sum([a, b]).tensor, (a + b).tensor)  # type: ignore[list-item]
+    for wrong in (1, False, "a", None):
+        with pytest.raises(TypeError):
+            _ = wrong + a  # type: ignore[operator]
+
+
 def test_numpy_numbers_are_weights_and_arrays_are_not() -> None:
     a = simple("a", 0)
     assert isinstance(np.float64(0.5) * a, Direction) and isinstance(a / np.int64(2), Direction)
@@ -101,6 +110,17 @@ def test_torch_tensors_are_taken() -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.ones(1, 2, 3, dtype=torch.bfloat16, requires_grad=True)
     np.testing.assert_array_equal(Direction(name="a", tensor=tensor, encoder="e").tensor, np.ones((2, 3)))
+
+
+def test_torch_tensors_of_other_numbers_are_refused_like_numpys() -> None:
+    torch = pytest.importorskip("torch")
+    for kind in (torch.complex64, torch.bool):
+        with pytest.raises(BadTensor, match=r"holds .*; expected real numbers"):
+            Direction(name="a", tensor=torch.ones(2, 3).to(kind), encoder="e")
+    with pytest.raises(BadTensor, match=r"holds .*complex"):
+        Direction(name="a", tensor=torch.ones(2, 3, dtype=torch.complex64).conj(), encoder="e")
+    whole = Direction(name="a", tensor=torch.ones(2, 3, dtype=torch.int64), encoder="e")
+    np.testing.assert_array_equal(whole.tensor, np.ones((2, 3), np.float32))
 
 
 def test_norm_and_cosine() -> None:

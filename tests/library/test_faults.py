@@ -16,6 +16,8 @@ import library as package
 from library import Direction, Library
 from library.catalog import Query, select
 from library.errors import DamagedFile, StorageError, UnknownDirection
+from library.exchange import export_bundle, export_file
+from library.plot import check_drawing, draw
 from library.upkeep import plan_sweep
 
 Make = Callable[..., Direction]
@@ -138,6 +140,43 @@ def test_a_failing_disk_leaves_nothing(
     assert [v.version for v in library.versions("cat2dog")] == [1]
     assert library.layers[0].temporaries() == []
     assert library.save(make()).version == 2
+
+
+def test_another_library_is_advised_only_where_the_library_cannot_be_written(
+    library: Library, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.save(make())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)
+    for write in (lambda: library.save(make()), library.check_writable):
+        with pytest.raises(StorageError, match="permission denied: name a writable folder with --library"):
+            write()
+    for elsewhere in (
+        lambda: export_file(library, "cat2dog", tmp_path / "x.safetensors"),
+        lambda: export_bundle(library, ["cat2dog"], tmp_path / "x.zip"),
+        lambda: check_drawing(tmp_path / "x.png"),
+    ):
+        with pytest.raises(StorageError, match=r"cannot write .*: permission denied$"):
+            elsewhere()
+
+
+def test_a_drawing_that_the_disk_has_no_room_for_leaves_the_old_one(
+    library: Library, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direction, picture = library.save(make()), tmp_path / "out.PNG"
+    draw(library, direction, picture)
+    before, there = picture.read_bytes(), sorted(tmp_path.iterdir())
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(StorageError, match=r"cannot write .*out\.PNG: the disk is full$"):
+        draw(library, direction, picture)
+    assert picture.read_bytes() == before and sorted(tmp_path.iterdir()) == there
 
 
 def test_without_hard_links_versions_are_still_published_once(

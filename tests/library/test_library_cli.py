@@ -1,9 +1,11 @@
 """`directions` as people and programs use it: output, exit codes, and that it starts fast."""
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +22,8 @@ import library as package
 from library import Direction, Library, layer
 from library.cli import main
 from library.console import reports_failures
-from library.errors import DirectionsError
-from library.tables import display_width, printable, table
+from library.errors import DirectionsError, StorageError
+from library.tables import display_width, emit_rows, printable, table, terminal_width
 
 Make = Callable[..., Direction]
 Run = Callable[..., Result]
@@ -204,6 +206,17 @@ def test_every_command_has_help() -> None:
         assert "--library" in result.output and "--debug" in result.output
 
 
+@pytest.mark.parametrize("epoch", ["abc", "99999999999999", "1.5"])
+def test_a_time_that_is_none_is_one_line(
+    filled: Library, run: Run, monkeypatch: pytest.MonkeyPatch, epoch: str
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    result = run("compose", "cat2dog@1", "--name", "twin")
+    said = f"error: SOURCE_DATE_EPOCH is {epoch!r}; expected seconds since 1970, such as 1738324800\n"
+    assert (result.exit_code, result.stderr) == (1, said) and "twin" not in filled
+    assert run().exit_code == 0
+
+
 def test_other_commands_use_the_same_failures() -> None:
     class Other(Exception):
         pass
@@ -212,13 +225,40 @@ def test_other_commands_use_the_same_failures() -> None:
     @click.argument("kind")
     @reports_failures(Other)
     def command(kind: str) -> None:
-        raise {"own": DirectionsError("a\nb"), "other": Other("c"), "key": KeyboardInterrupt()}[kind]
+        raise {
+            "own": DirectionsError("a\nb"),
+            "other": Other("c"),
+            "key": KeyboardInterrupt(),
+            "system": PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/secret/x"),
+            "said": OSError("a library's\nown words"),
+            "pipe": BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)),
+        }[kind]
 
     runner = CliRunner()
     assert runner.invoke(command, ["own"]).stderr == "error: a b\n"
     assert runner.invoke(command, ["other"]).stderr == "error: c\n"
     result = runner.invoke(command, ["key"])
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    result = runner.invoke(command, ["system"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: cannot read or write /secret/x: permission denied\n",
+    )
+    assert "Traceback" in runner.invoke(command, ["system", "--debug"]).stderr
+    assert runner.invoke(command, ["said"]).stderr == "error: a library's own words\n"
+    assert runner.invoke(command, ["pipe"]).stderr == ""
+
+
+def test_names_that_are_too_long_are_one_line(filled: Library, run: Run) -> None:
+    long = "l" * 300
+    for words in (
+        ["--library", long],
+        ["show", "cat2dog", "--library", long],
+        ["export", "cat2dog", "-o", long],
+    ):
+        result = run(*words)
+        assert result.exit_code == 1 and result.stderr.startswith("error: cannot "), result.stderr
+        assert result.stderr.endswith("file name too long\n") and result.stderr.count("\n") == 1
 
 
 def test_tables_fit() -> None:
@@ -416,3 +456,25 @@ def test_a_mistyped_command_is_guessed(run: Run) -> None:
     result = run("shw", "cat2dog")
     assert result.exit_code == 2 and "no such command 'shw'; did you mean show?" in result.stderr
     assert "No such command" in run("xyzzy").stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    "words", [[], ["--json"], ["--format", "csv"], ["show", "cat2dog"], ["path", "cat2dog"]]
+)
+def test_a_full_disk_under_standard_output_is_one_line(filled: Library, words: list[str]) -> None:
+    code = f"from library.cli import main; main({[*words, '--library', str(filled.path)]!r})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = r"error: cannot read or write( standard output)?: no space left on device\n"
+    assert done.returncode == 1 and re.fullmatch(said, done.stderr)
+
+
+def test_a_closed_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert terminal_width() is None
+    for form in ("table", "json", "csv"):
+        with pytest.raises(StorageError, match="standard output is closed"):
+            emit_rows([{"name": "cat2dog"}], form)

@@ -1,5 +1,7 @@
 """A personal library over read-only ones: a search path."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from library import Direction, Library
 from library.catalog import Query, select
 from library.errors import AmbiguousDirection, DirectionsError, EncoderMismatch, StorageError
 from library.labels import change_tags, set_alias
-from library.settings import STARTER
+from library.settings import STARTER, cache_folder
 from library.upkeep import plan_removal
 
 Make = Callable[..., Direction]
@@ -36,6 +38,11 @@ def test_what_lies_below_is_seen(stacked: Library) -> None:
     assert not stacked.path.exists(), "reading makes nothing"
 
 
+def test_one_folder_is_a_search_path(stacked: Library, shared: Path) -> None:
+    for one in (shared, str(shared)):
+        assert Library(stacked.path, search_path=one).layers == stacked.layers
+
+
 def test_a_save_takes_a_number_that_is_free_in_all(stacked: Library, shared: Path, make: Make) -> None:
     before = stacked.load("cat2dog@2").record["sha256"]
     assert stacked.save(make(seed=9)).ref == "cat2dog@3"
@@ -56,6 +63,22 @@ def test_the_upper_one_wins_where_both_have_a_number(stacked: Library, shared: P
     assert [(e.ref, e.tags) for e in every[:2]] == [("cat2dog@2", ()), ("cat2dog@1", ("mine",))]
     assert select(stacked, Query(tags=("mine",))).entries == [], "its latest version is the shared one"
     assert len(list(stacked.walk())) == 3 and len(stacked.catalog()) == 3
+
+
+def test_what_lies_below_and_cannot_be_read_is_named_beside_the_listing(
+    stacked: Library, shared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    hidden = [tmp_path / ("l" * 300), tmp_path / "loop"]
+    page = select(Library(stacked.path, search_path=[*hidden, shared, tmp_path / "none"]), Query())
+    assert [e.ref for e in page.entries] == ["cat2dog@2", "day2winter@1"]
+    assert [fault.rpartition(": ")[0] for fault in page.faults] == [f"{p} cannot be read" for p in hidden]
+    assert page.faults[0].endswith("file name too long")
+    for own in hidden:  # the library that was asked for
+        with pytest.raises(StorageError, match="cannot read "):
+            select(Library(own, search_path=[shared]), Query())
+    with pytest.raises(StorageError, match=r"cannot write to .*: file name too long"):
+        Library(hidden[0]).check_writable()
 
 
 def test_what_lies_below_is_not_changed(stacked: Library) -> None:
@@ -146,3 +169,53 @@ def test_a_wrong_type_in_the_config_file_is_named(
     config.unlink()
     with pytest.raises(DirectionsError, match=r"DIRECTIONS_CONFIG names .*, and there is no such file"):
         Library()
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user number without an entry and without HOME."""
+
+    def nobody(number: int) -> object:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "DIRECTIONS_LIBRARY", *(f"XDG_{kind}_HOME" for kind in ("CACHE", "CONFIG", "DATA"))):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_home_a_named_library_is_all_that_is_needed(
+    homeless: None, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = select(Library(tmp_path / "own", search_path=[shared]), Query())
+    assert [entry.ref for entry in found.entries] == ["cat2dog@2", "day2winter@1"]
+    with pytest.raises(
+        DirectionsError, match="set HOME, or name a folder with --library DIR or DIRECTIONS_L"
+    ):
+        Library()
+    with pytest.raises(DirectionsError, match="set HOME, or name a folder with DIRECTIONS_CACHE"):
+        cache_folder("concepts")
+    monkeypatch.setenv("DIRECTIONS_LIBRARY", str(shared))
+    assert Library().path == shared
+
+
+@pytest.mark.parametrize("name", ["LIBRARY", "PATH", "CONFIG", "CACHE"])
+def test_a_home_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"DIRECTIONS_{name}", "~nosuch/x")
+    with pytest.raises(DirectionsError, match=f"~nosuch/x is .*: set HOME, or give .*DIRECTIONS_{name} the"):
+        Library()
+        cache_folder("concepts")
+
+
+def test_a_config_file_in_a_home_that_may_not_be_read_is_passed_over(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert Library(shared).path == shared
+    monkeypatch.setenv("DIRECTIONS_CONFIG", "named.toml")
+    with pytest.raises(
+        DirectionsError, match=r"cannot read the config file .*named\.toml: .*ermission denied"
+    ):
+        Library(shared)
