@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from editor.errors import PictureError
 
@@ -25,6 +25,18 @@ MAX_PIXELS = 89_478_485
 #: The longer side over the shorter one, which is what is brought to the models' size.
 MOST_ELONGATED = 16
 BACKGROUND = (255, 255, 255)
+#: EXIF orientation → what puts the picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+#: Where Pillow keeps what may say how a picture is turned.
+_TURNED_BY = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -42,7 +54,7 @@ def read_picture(source: str | PathLike[str] | Image.Image) -> Image.Image:
             _check_size(image, str(path))
             image.load()
             return _to_rgb(image)
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise PictureError(f"{path}: no such file") from error
@@ -52,7 +64,7 @@ def read_picture(source: str | PathLike[str] | Image.Image) -> Image.Image:
         raise PictureError(f"{path} is not a picture that Pillow can read (PNG, JPEG, WebP, ...)") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path}: more than {MAX_PIXELS} pixels; make it smaller first") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # each plugin has its own way to fail on a damaged file
         raise PictureError(f"{path} is damaged or cut short: {error}") from error
 
 
@@ -166,7 +178,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise PictureError(f"the picture has no pixels: it is {image.size[0]}×{image.size[1]}")
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in _DEEP_GREY or image.mode == "F":
         return Image.fromarray(_grey_bytes(np.asarray(image))).convert("RGB")
     alpha = None
@@ -182,6 +194,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if alpha is None:
         return rgb
     return Image.composite(rgb, Image.new("RGB", rgb.size, BACKGROUND), alpha)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy turned as its EXIF or XMP data says, without that data, so that nothing turns it again.
+
+    Pillow's own way to do this writes the data anew, which fails where any of it is odd.
+    """
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # what cannot be read says nothing about the picture
+        turn = None
+    upright = image.copy() if turn is None else image.transpose(turn)
+    for key in _TURNED_BY:
+        upright.info.pop(key, None)
+    return upright
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

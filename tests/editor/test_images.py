@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps, features
 
 from editor import images
 from editor.errors import PictureError
@@ -86,6 +86,46 @@ def test_rotation_from_exif(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "turned.png").tobytes() == picture.rotate(-90, expand=True).tobytes()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_rotation_is_made_once(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for ending in ("png", "tiff", "webp"):
+        sample("RGB", 8, 4).save(tmp_path / f"turned.{ending}", exif=exif)
+        with Image.open(tmp_path / f"turned.{ending}") as image:
+            expected = ImageOps.exif_transpose(image).convert("RGB")
+        upright = read_picture(tmp_path / f"turned.{ending}")
+        assert upright.size == expected.size and upright.tobytes() == expected.tobytes()
+        assert read_picture(upright).tobytes() == upright.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "value"),
+    [(282, 2, b"72 dpi\0\0"), (256, 12, bytes(8)), (531, 5, bytes([1, 0, 0, 0] * 2))],
+)
+def test_a_mistyped_tag_beside_the_rotation(tag: int, kind: int, value: bytes, tmp_path: Path) -> None:
+    rows = [
+        (0x0112, 3, 1, (6).to_bytes(4, "little")),
+        (tag, kind, 8 if kind == 2 else 1, (38).to_bytes(4, "little")),
+    ]
+    entries = b"".join(
+        a.to_bytes(2, "little") + b.to_bytes(2, "little") + n.to_bytes(4, "little") + v
+        for a, b, n, v in sorted(rows)
+    )
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + entries + bytes(4) + value
+    picture = sample("RGB", 8, 4)
+    picture.save(tmp_path / "plain.jpg")
+    picture.save(tmp_path / "odd.jpg", exif=exif)
+    expected = read_picture(tmp_path / "plain.jpg").rotate(-90, expand=True)
+    assert read_picture(tmp_path / "odd.jpg").tobytes() == expected.tobytes()
+
+
+def test_exif_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    picture = sample("RGB", 8, 4)
+    picture.save(tmp_path / "odd.png", exif=b"Exif\0\0nothing of the kind")
+    assert read_picture(tmp_path / "odd.png").tobytes() == picture.tobytes()
+
+
 def _wide_profile() -> bytes:
     """An RGB profile that is not sRGB: linear light, made from sRGB's by a gamma of 1 in each curve."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -134,6 +174,14 @@ def test_files_that_are_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         cut.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
         with pytest.raises(PictureError, match=f"cut.{kind.lower()} is"):
             read_picture(cut)
+    if features.check("avif"):
+        whole = io.BytesIO()
+        sample("RGB", 64, 64).save(whole, "AVIF")
+        spoilt = bytearray(whole.getvalue())
+        spoilt[-40:] = b"x" * 40
+        (tmp_path / "spoilt.avif").write_bytes(spoilt)
+        with pytest.raises(PictureError, match=r"spoilt\.avif is damaged or cut short"):
+            read_picture(tmp_path / "spoilt.avif")
     sample("RGB", 30, 20).save(tmp_path / "large.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 500)
     with pytest.raises(PictureError, match="30×20 pixels, more than 500"):
