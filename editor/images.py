@@ -65,6 +65,12 @@ def read_picture(source: str | PathLike[str] | Image.Image) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path}: more than {MAX_PIXELS} pixels; make it smaller first") from error
     except Exception as error:  # each plugin has its own way to fail on a damaged file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PictureError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        if "MAX_TEXT_" in str(error):  # Pillow's limits on what a PNG carries beside its pixels
+            raise PictureError(
+                f"{path} carries more text, or a larger colour profile, than is read; save it again without that"
+            ) from error
         raise PictureError(f"{path} is damaged or cut short: {error}") from error
 
 

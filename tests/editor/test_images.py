@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
+from PIL.PngImagePlugin import PngInfo
 
 from editor import images
 from editor.errors import PictureError
@@ -188,6 +189,24 @@ def test_files_that_are_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_picture(tmp_path / "large.png")
     with pytest.raises(PictureError, match="30×20 pixels"):
         read_picture(sample("RGB", 30, 20))
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
+    with pytest.raises(PictureError, match=r"^cannot read .*circle\.png: too many levels of symbolic links$"):
+        read_picture(tmp_path / "circle.png")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_more_text_than_pillow_reads_is_not_called_damage(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = PngInfo()
+    info.add_text("parameters", "x" * 2**21, zip=packed)
+    sample("RGB").save(tmp_path / "long.png", pnginfo=info)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 2**20)
+    with pytest.raises(PictureError, match=r"long\.png carries more text.* save it again without that"):
+        read_picture(tmp_path / "long.png")
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
