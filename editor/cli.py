@@ -69,7 +69,12 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 @click.option("--caption", help="What the picture shows [ask the captioner].")
 @click.option("--caption-prefix", metavar="TEXT", help="How the captioner's answer begins.")
 @click.option("--negative-prompt", help="What to move away from [the caption; for --prompt nothing].")
-@click.option("--mask", type=click.Path(), metavar="FILE", help="Picture of any size whose white may change.")
+@click.option(
+    "--mask",
+    type=click.Path(),
+    metavar="FILE",
+    help="Picture of any size whose white may change; transparent counts as black.",
+)
 @click.option(
     "--seed",
     type=int,

@@ -396,8 +396,8 @@ class Editor:
         """Edit an inverted picture along a direction; `settings` are those of `EditSettings`, and `preset`.
 
         `negative_prompt` None is the inversion's own: the caption for a real picture, "" for a synthetic
-        one. `mask` is a picture of any size whose white may change. Raises EncoderMismatch for a
-        direction of another text encoder.
+        one. `mask` is a picture of any size whose white may change; transparent counts as black. Raises
+        EncoderMismatch for a direction of another text encoder.
         """
         return self.edit_all(
             [(inversion, direction, strength)],

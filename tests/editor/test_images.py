@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from editor import images
 from editor.errors import PictureError
+from editor.evaluation import white
 from editor.images import fit, latent_mask, one_picture, pad_to_multiple, read_picture, to_pictures, to_pixels
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
@@ -292,6 +293,17 @@ def test_tensor_ranges_and_batches() -> None:
     assert one_picture(bytes_).size == (4, 4)
     with pytest.raises(PictureError, match="got a batch of 3"):
         one_picture(mixed)
+
+
+def test_what_is_transparent_in_a_mask_is_black(tmp_path: Path) -> None:
+    shape = Image.new("RGBA", (8, 4), (255, 255, 255, 0))
+    shape.paste((255, 255, 255, 255), (0, 0, 4, 4))
+    shape.save(tmp_path / "shape.png")
+    array = np.asarray(shape)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    for mask in (tmp_path / "shape.png", shape, shape.convert("LA"), array, tensor):
+        assert torch.equal(latent_mask(mask, (8, 4), 4), torch.tensor([[[[1.0, 0.0]]]]))
+        assert white(mask, (8, 4))[:, 4:].max() == 0
 
 
 def test_mask_is_averaged_over_latents() -> None:
