@@ -160,10 +160,16 @@ def mask_picture(mask: Any) -> Image.Image:
 
 
 def check_mask(mask: Any) -> None:
-    """Raise PictureError for a mask that cannot be read, or is black, so that nothing could change."""
-    if mask_picture(mask).getextrema()[1] == 0:
-        named = f" {mask}" if isinstance(mask, (str, PathLike)) else ""
+    """Raise PictureError for a mask that cannot be read, or lets nothing change: it is black, or all but black."""
+    brightest = mask_picture(mask).getextrema()[1]
+    named = f" {mask}" if isinstance(mask, (str, PathLike)) else ""
+    if brightest == 0:
         raise PictureError(f"the mask{named} is black, so nothing may change; what is white in it may")
+    if brightest == 1:
+        raise PictureError(
+            f"the brightest value of the mask{named} is 1 of 255, so next to nothing may change; what may change "
+            "is white, 255: multiply a mask of 0 and 1 by 255"
+        )
 
 
 def latent_mask(mask: Any, size: tuple[int, int], factor: int) -> torch.Tensor:

@@ -18,7 +18,16 @@ from PIL.PngImagePlugin import PngInfo
 from editor import images
 from editor.errors import PictureError
 from editor.evaluation import white
-from editor.images import fit, latent_mask, one_picture, pad_to_multiple, read_picture, to_pictures, to_pixels
+from editor.images import (
+    check_mask,
+    fit,
+    latent_mask,
+    one_picture,
+    pad_to_multiple,
+    read_picture,
+    to_pictures,
+    to_pixels,
+)
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 DEEP = {"I": "<i4", "I;16": "<u2", "I;16B": ">u2"}
@@ -304,6 +313,23 @@ def test_what_is_transparent_in_a_mask_is_black(tmp_path: Path) -> None:
     for mask in (tmp_path / "shape.png", shape, shape.convert("LA"), array, tensor):
         assert torch.equal(latent_mask(mask, (8, 4), 4), torch.tensor([[[[1.0, 0.0]]]]))
         assert white(mask, (8, 4))[:, 4:].max() == 0
+
+
+def test_a_mask_of_0_and_1_is_refused(tmp_path: Path) -> None:
+    mask = np.zeros((8, 12), np.uint8)
+    with pytest.raises(PictureError, match="is black"):
+        check_mask(mask)
+    mask[:, 6:] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for wrong, name in (
+        (mask, ""),
+        (torch.from_numpy(mask)[None], ""),
+        (tmp_path / "mask.png", ".*mask.png"),
+    ):
+        with pytest.raises(PictureError, match=f"value of the mask{name} is 1 of 255.* multiply .* by 255"):
+            check_mask(wrong)
+    for right in (mask.astype(bool), mask * 255, mask * 2, mask.astype(np.float32)):
+        check_mask(right)
 
 
 def test_mask_is_averaged_over_latents() -> None:
