@@ -144,12 +144,16 @@ def one_picture(source: Any, background: int = WHITE) -> Image.Image:
     return found[0]
 
 
-def check_proportions(picture: Image.Image) -> None:
-    """Raise PictureError for a picture so elongated that, at the models' size, it would be enormous."""
+def check_proportions(picture: Image.Image, source: Any) -> None:
+    """Raise PictureError for a picture so elongated that, at the models' size, it would be enormous.
+
+    `source` is what it was read from; the error names a file.
+    """
     shorter, longer = sorted(picture.size)
     if longer > MOST_ELONGATED * shorter:
+        named = source if isinstance(source, (str, PathLike)) else "the picture"
         raise PictureError(
-            f"the picture is {picture.size[0]}×{picture.size[1]}, more than {MOST_ELONGATED} times as long as "
+            f"{named} is {picture.size[0]}×{picture.size[1]}, more than {MOST_ELONGATED} times as long as "
             "wide; cut out the part to edit"
         )
 

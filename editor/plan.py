@@ -55,17 +55,21 @@ class Task:
 def planned(request: Request, writing: Writing) -> list[Task]:
     """Every picture with the files that its edits go to, read once, before any model is loaded.
 
-    Refuses files that exist, pictures that are missing or damaged, and to write over what is edited.
+    Refuses files that exist, pictures that are missing, damaged or too elongated, and to write over what is edited.
     """
-    from editor.images import check_mask, read_picture
+    from editor.images import check_mask, check_proportions, read_picture
 
     outputs = _outputs(request, writing)
     if request.mask is not None:
         check_mask(request.mask)
     if request.prompt is not None:
         return [Task(outputs[0])]
-    sizes = [read_picture(path).size for path in request.images]
-    return [Task(files, path, size) for path, files, size in zip(request.images, outputs, sizes, strict=True)]
+    tasks = []
+    for path, files in zip(request.images, outputs, strict=True):
+        picture = read_picture(path)
+        check_proportions(picture, path)
+        tasks.append(Task(files, path, picture.size))
+    return tasks
 
 
 def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:

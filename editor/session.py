@@ -220,8 +220,8 @@ class Editor:
         shorter = self._shorter(size)
         pictures = [one_picture(image) for image in images]
         origins = [picture_origin(image) for image in images]
-        for picture in pictures:
-            check_proportions(picture)
+        for picture, image in zip(pictures, images, strict=True):
+            check_proportions(picture, image)
         if shorter is not None:
             pictures = [fit(picture, shorter) for picture in pictures]
         captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)

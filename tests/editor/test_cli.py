@@ -215,6 +215,15 @@ def test_what_cannot_work_is_refused_before_models_are_loaded(
     failed(run(picture, "-d", "cat2dog", "--steps", 1, option, value), words)
 
 
+def test_an_elongated_picture_is_named_before_models_are_loaded(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    Image.new("RGB", (1, 500)).save("line.png")
+    failed(run(picture, "line.png", "-d", "cat2dog", "-o", "edits"), "line.png is 1×500, more than 16 times")
+    assert not Path("edits").exists()
+
+
 def test_an_edit_that_is_not_finite_is_not_saved(picture: Path, directions: Library) -> None:
     result = run(picture, "-d", "cat2dog", "--steps", 1, *CAPTION, "--strength", 1e38)
     assert result.exit_code == 1 and "lower the strength" in result.stderr
