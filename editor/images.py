@@ -52,7 +52,7 @@ def read_picture(source: str | PathLike[str] | Image.Image, background: int = WH
     path = Path(source)
     try:
         with Image.open(path) as image:
-            _check_size(image, str(path))
+            check_pixels(image.size, str(path))
             image.load()
             return _to_rgb(image, background)
     except (PictureError, MemoryError):
@@ -114,10 +114,14 @@ def pad_to_multiple(pixels: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def fitted_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """Width and height of a picture of `size` once its shorter side is `shorter` pixels."""
-    width, height = size
-    scale = shorter / min(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    """Width and height of a picture of `size` once its shorter side is `shorter` pixels.
+
+    Raises PictureError where that is more than `MAX_PIXELS`.
+    """
+    scale = shorter / min(size)
+    width, height = (max(1, round(side * scale)) for side in size)
+    check_pixels((width, height), f"the picture with a shorter side of {shorter}")
+    return width, height
 
 
 def fit(image: Image.Image, shorter: int) -> Image.Image:
@@ -142,6 +146,15 @@ def one_picture(source: Any, background: int = WHITE) -> Image.Image:
     if len(found) != 1:
         raise PictureError(f"expected one picture, got a batch of {len(found)}")
     return found[0]
+
+
+def check_pixels(size: tuple[int, int], what: str) -> None:
+    """Raise PictureError for a width and height of more than `MAX_PIXELS`."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"{what} has {width}×{height} pixels, more than {MAX_PIXELS}; make it smaller first"
+        )
 
 
 def check_proportions(picture: Image.Image, source: Any) -> None:
@@ -187,16 +200,8 @@ def latent_mask(mask: Any, size: tuple[int, int], factor: int) -> torch.Tensor:
     return F.avg_pool2d(pad_to_multiple(to_pixels(picture)[:, :1] / 2 + 0.5, factor), factor)
 
 
-def _check_size(image: Image.Image, what: str) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PictureError(
-            f"{what} has {width}×{height} pixels, more than {MAX_PIXELS}; make it smaller first"
-        )
-
-
 def _to_rgb(image: Image.Image, background: int) -> Image.Image:
-    _check_size(image, "the picture")
+    check_pixels(image.size, "the picture")
     if 0 in image.size:
         raise PictureError(f"the picture has no pixels: it is {image.size[0]}×{image.size[1]}")
     profile = image.info.get("icc_profile")

@@ -55,19 +55,25 @@ class Task:
 def planned(request: Request, writing: Writing) -> list[Task]:
     """Every picture with the files that its edits go to, read once, before any model is loaded.
 
-    Refuses files that exist, pictures that are missing, damaged or too elongated, and to write over what is edited.
+    Refuses files that exist, pictures that are missing, damaged or too elongated, sizes that are too large, and to
+    write over what is edited.
     """
-    from editor.images import check_mask, check_proportions, read_picture
+    from editor.images import check_mask, check_pixels, check_proportions, fitted_size, read_picture
 
     outputs = _outputs(request, writing)
     if request.mask is not None:
         check_mask(request.mask)
+    side = request.size if isinstance(request.size, int) else None
     if request.prompt is not None:
+        if side:
+            check_pixels((side, side), "the picture")
         return [Task(outputs[0])]
     tasks = []
     for path, files in zip(request.images, outputs, strict=True):
         picture = read_picture(path)
         check_proportions(picture, path)
+        if side:
+            fitted_size(picture.size, side)
         tasks.append(Task(files, path, picture.size))
     return tasks
 

@@ -20,6 +20,7 @@ from editor.fitting import Load
 from editor.identity import caption_facts, inversion_facts, models_facts
 from editor.images import (
     check_mask,
+    check_pixels,
     check_proportions,
     fit,
     latent_mask,
@@ -348,6 +349,7 @@ class Editor:
         width, height = (side, side) if isinstance(side, int) else side
         if min(width, height) < 1:
             raise EditorError(f"size is {size}; expected at least 1 pixel a side")
+        check_pixels((width, height), "the picture")
         factor = self.models.factor
         shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
         return Inversion(

@@ -199,6 +199,7 @@ def test_a_mask_keeps_what_is_black(picture: Path, directions: Library) -> None:
         ("--guidance", "nan", "cross_attention_guidance is nan"),
         ("--guidance", "-1", "at least 0"),
         ("--guidance-scale", "inf", "guidance_scale is inf"),
+        ("--size", "1000000", "side of 1000000 has 1000000×1000000 pixels, more than"),
         ("-o", "cat.png/x.png", "cat.png is a file, not a folder"),
         ("-o", "/proc/x.png", "cannot write /proc/x.png"),
     ],
@@ -213,6 +214,13 @@ def test_what_cannot_work_is_refused_before_models_are_loaded(
 ) -> None:
     monkeypatch.setattr("editor.session.load_models", None)
     failed(run(picture, "-d", "cat2dog", "--steps", 1, option, value), words)
+
+
+def test_no_picture_of_a_prompt_is_larger_than_any_other(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    failed(run("--prompt", "a cat", "-d", "cat2dog", "--size", 10**12), "the picture has 1000000000000×")
 
 
 def test_an_elongated_picture_is_named_before_models_are_loaded(
