@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -40,7 +41,7 @@ class Writing:
     @property
     def attention_file(self) -> bool:
         """Whether `attention` is one file and no folder."""
-        return bool(self.attention and Path(self.attention).suffix and not Path(self.attention).is_dir())
+        return bool(self.attention and Path(self.attention).suffix and not os.path.isdir(self.attention))
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
             f"--show-attention {writing.attention}: expected a .png file for one edit, or a folder for several"
         )
     output = Path(writing.output) if writing.output else None
-    to_file = output is not None and single and bool(output.suffix) and not output.is_dir()
+    to_file = output is not None and single and bool(output.suffix) and not os.path.isdir(output)
     read = {Path(path).resolve() for path in (*request.images, *filter(None, [request.mask]))}
     taken: set[Path] = set()
     found = []

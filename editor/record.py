@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from editor.settings import plain
 
 #: The PNG text chunk that holds the record.
 RECORD_KEY = "edit-record"
+#: Bytes of a file's name in that of its temporary file, which may be no longer than the system allows either.
+_NAMED = 100
 
 
 def versions() -> dict[str, str]:
@@ -99,10 +102,12 @@ def _can_write(image_format: str) -> bool:
 
 def check_free(path: Path, force: bool) -> None:
     """Raise EditorError where ``path`` exists already and may not be replaced, or cannot be written at all."""
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:  # unlike Path.exists, False where the name is too long
         raise EditorError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
-    folder = next(above for above in path.absolute().parents if above.exists())
+    folder = next(above for above in path.absolute().parents if os.path.exists(above))
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that is too long
         with tempfile.TemporaryFile(dir=folder):
             pass
     except NotADirectoryError as error:
@@ -116,7 +121,8 @@ def write_whole(path: Path, write: Any) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        prefix = f".{os.fsencode(path.name)[:_NAMED].decode(errors='ignore')}."
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = file.name
             write(file)
             file.flush()
