@@ -43,13 +43,19 @@ def save_picture(image: Image.Image, path: Path, record: Mapping[str, Any], forc
 
     Raises EditorError where the file exists and ``force`` is not set, or where the disk refuses.
     """
-    image_format = picture_format(path)
-    for file in (path, path.with_suffix(".json")):
+    image_format, beside = picture_format(path), path.with_suffix(".json")
+    for file in (path, beside):
         check_free(file, force)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, record_text(record))
     options = {"pnginfo": info} if image_format == "PNG" else {}
-    write_whole(path, lambda f: image.save(f, image_format, **options))
+
+    def write(file: Any) -> None:
+        image.save(file, image_format, **options)
+        file.flush()
+        beside.unlink(missing_ok=True)  # the new picture must never lie beside the old record
+
+    write_whole(path, write)
     save_record(path, record)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,27 @@ def test_any_name_that_the_system_takes_can_be_written(stem: str, tmp_path: Path
     save_picture(Image.new("RGB", (8, 8)), path, {"expression": "cat2dog"})
     assert read_record(path) == {"expression": "cat2dog"}
     assert sorted(tmp_path.iterdir()) == sorted([path, path.with_suffix(".json")])
+
+
+def test_no_picture_is_ever_beside_the_record_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, picture = tmp_path / "edit.jpg", Image.new("RGB", (8, 8))
+    save_picture(picture, path, {"strength": 1})
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("editor.record.save_record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_picture(picture, path, {"strength": 2}, force=True)
+    with pytest.raises(PictureError, match=r"edit\.jpg carries no record"):
+        read_record(path)
+    path.with_suffix(".json").write_text("{}")
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: os.close(-1))  # the disk refuses
+    with pytest.raises(EditorError, match="cannot write"):
+        save_picture(picture, path, {"strength": 3}, force=True)
+    assert read_record(path) == {}
 
 
 def test_a_name_that_is_too_long_is_refused_before_models_are_loaded(
