@@ -37,7 +37,7 @@ from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.record import picture_origin, versions
 from editor.regularize import Regulariser
-from editor.request import REGULARISER, Request, check_strength
+from editor.request import REGULARISER, Request, check_seed, check_strength
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.spaces import described
@@ -225,8 +225,10 @@ class Editor:
             check_proportions(picture, image)
         if shorter is not None:
             pictures = [fit(picture, shorter) for picture in pictures]
-        captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
         seeds = [0] * len(pictures) if seeds is None else [plain(seed) for seed in seeds]
+        for seed in seeds:
+            check_seed(seed)
+        captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
         if not len(pictures) == len(captions) == len(seeds):
             raise EditorError(
                 f"{len(pictures)} pictures, {len(captions)} captions and {len(seeds)} seeds; "

@@ -200,6 +200,7 @@ def test_a_mask_keeps_what_is_black(picture: Path, directions: Library) -> None:
         ("--guidance", "nan", "cross_attention_guidance is nan"),
         ("--guidance", "-1", "at least 0"),
         ("--guidance-scale", "inf", "guidance_scale is inf"),
+        ("--seed", str(2**64), f"seed is {2**64}; expected a whole number from {-(2**63)} to {2**64 - 1}"),
         ("--size", "1000000", "side of 1000000 has 1000000×1000000 pixels, more than"),
         ("-o", "cat.png/x.png", "cat.png is a file, not a folder"),
         ("-o", "/proc/x.png", "cannot write /proc/x.png"),

@@ -73,6 +73,17 @@ def test_sizes_that_no_memory_has_room_for() -> None:
         editor().imagine("a cat", steps=1, size=(10**7, 64))
 
 
+@pytest.mark.parametrize("seed", [None, 1.0, 2**70, -(2**63) - 1, "7"])
+def test_seeds(seed: Any) -> None:
+    with pytest.raises(
+        EditorError, match=r"seed is .*; expected a whole number from -9223372036854775808 to "
+    ):
+        editor().invert(scene(), "a cat", steps=1, seed=seed)
+    with pytest.raises(EditorError, match="seed is "):
+        editor().imagine("a cat", steps=1, seed=seed)
+    assert editor().imagine("a cat", steps=1, seed=np.int64(3)).seed == 3
+
+
 def test_elongated_pictures() -> None:
     with pytest.raises(PictureError, match="3000×4, more than 16 times"):
         editor().invert(Image.new("RGB", (3000, 4)), "a cat", steps=1)
