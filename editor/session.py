@@ -343,8 +343,8 @@ class Editor:
     ) -> Inversion:
         """The start of a synthetic picture: random noise that the prompt will turn into one.
 
-        `size` is the side, or (width, height), in pixels, rounded up to what the autoencoder takes; None is
-        the model's own.
+        `size` is the side, or (width, height), of the picture in pixels; None is the model's own. What the
+        autoencoder takes only larger is cut off at the right and the bottom, as of pictures that are padded.
         """
         steps, seed = plain(steps), plain(seed)
         side = self.models.native_size if size is None else plain(size)
