@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from directions.captions import Captions
+from directions.errors import DiscoveryError
 
 if TYPE_CHECKING:
     from directions.embed import Moments
@@ -45,11 +47,25 @@ def model_stamp(where: str) -> str:
     return f"{folder.resolve()} {stamps}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cache:
-    """A folder of results; None for no cache. A folder that cannot be written to is no failure."""
+    """A folder of results; None for no cache. One that cannot be written to costs one remark, given to `tell`."""
 
     folder: Path | None
+    tell: Callable[[str], object] | None = warnings.warn
+
+    def check_writable(self) -> None:
+        """Raise DiscoveryError where nothing can be kept."""
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as fault:
+            raise DiscoveryError(
+                f"{self._refused(fault)}; name another folder with DIRECTIONS_CACHE"
+            ) from fault
 
     def captions(self, key: str) -> Captions | None:
         """Captions kept under `key`, or None."""
@@ -93,7 +109,7 @@ class Cache:
     def _write(self, key: str, kind: str, data: bytes) -> None:
         if self.folder is None:
             return
-        with contextlib.suppress(OSError):
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
             try:
@@ -103,3 +119,10 @@ class Cache:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
+        except OSError as fault:
+            if self.tell:
+                self.tell(f"{self._refused(fault)}; without a cache, every concept is made anew")
+            self.tell = None
+
+    def _refused(self, fault: OSError) -> str:
+        return f"cannot write to the cache {self.folder}: {(fault.strerror or str(fault)).lower()}"

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from library.console import emit_json, json_option, library_option, reports_failures, say
 
 if TYPE_CHECKING:
+    from directions.cache import Cache
     from directions.discovery import Discovery
     from directions.settings import Settings
     from library.direction import Direction
@@ -109,7 +110,9 @@ def main(
     if not many:
         checked_pair(source or "", target or "")
     library = Library(library_path)
-    if not options["concepts"]:
+    if options["concepts"]:
+        cache_of(options).check_writable()
+    else:
         library.check_writable()
     if options["report"]:
         from library.plot import check_drawing
@@ -140,6 +143,8 @@ def _check_usage(source: str | None, target: str | None, many: list[str], option
         _check_heeded(flag)
     if options["source_captions"] == options["target_captions"] == "-":
         raise click.UsageError("only one side can be read from standard input")
+    if options["concepts"] and options["no_cache"]:
+        raise click.UsageError("--concepts prepares what the cache keeps: leave --no-cache out")
     if options["templates"] and options["captions_model"]:
         raise click.UsageError("--templates and --captions-model exclude each other")
 
@@ -173,17 +178,24 @@ def settings_of(options: dict[str, Any]) -> Settings:
 
 def discovery_of(options: dict[str, Any], settings: Settings | None = None) -> Discovery:
     """The models and settings that the options name; nothing is loaded yet."""
-    from directions.cache import Cache
     from directions.discovery import Discovery
-    from library.settings import cache_folder
 
     return Discovery(
         options["models"],
         settings or settings_of(options),
         captions_model=options["captions_model"],
         device=options["device"],
-        cache=Cache(None if options["no_cache"] else cache_folder("concepts")),
+        cache=cache_of(options),
     )
+
+
+def cache_of(options: dict[str, Any]) -> Cache:
+    """Where captions and moments are kept."""
+    from directions.cache import Cache
+    from library.settings import cache_folder
+
+    folder = None if options["no_cache"] else cache_folder("concepts")
+    return Cache(folder, tell=lambda line: say(f"note: {line}"))
 
 
 def _discovered(source: str | None, target: str | None, options: dict[str, Any]) -> Direction:

@@ -69,7 +69,12 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
 @click.option("--caption", help="What the picture shows [ask the captioner].")
 @click.option("--caption-prefix", metavar="TEXT", help="How the captioner's answer begins.")
 @click.option("--negative-prompt", help="What to move away from [the caption; for --prompt nothing].")
-@click.option("--mask", type=click.Path(), metavar="FILE", help="Picture of any size whose white may change.")
+@click.option(
+    "--mask",
+    type=click.Path(),
+    metavar="FILE",
+    help="Picture of any size whose white may change; transparent counts as black.",
+)
 @click.option(
     "--seed",
     type=int,
@@ -143,6 +148,11 @@ AUTO = {"strength": "strength", "guidance": "cross_attention_guidance"}
     "--no-safety", is_flag=True, help="Write pictures that the models' safety checker would withhold too."
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Pass over edits whose files exist, to go on with an interrupted run.",
+)
 @library_option
 @json_option
 @click.version_option(package_name="edit-directions")
@@ -166,7 +176,7 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
 
     for expression in request.expressions:
         parse_expression(expression)
-    from editor.plan import Writing, planned
+    from editor.plan import Writing, edits_of, planned
     from library.records import now
     from library.store import Library
 
@@ -177,10 +187,22 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
 
         request = found_again(request, library)
     writing = Writing(
-        options["output"], options["sheet"], options["force"], options["attention"], request.sweep
+        options["output"],
+        options["sheet"],
+        options["force"],
+        options["skip_existing"],
+        options["attention"],
+        request.sweep,
     )
     tasks = planned(request, writing)
     check_directions(library, request.expressions)
+    asked, wanted = len(request.images or (None,)) * len(request.expressions), edits_of(tasks)
+    if wanted < asked:
+        say(f"note: {asked - wanted} of {asked} pictures are there already, and passed over")
+    if not tasks:
+        if as_json:
+            emit_json({"edits": 0, "writes": []} if options["plan"] else [])
+        return
     if options["plan"]:
         quiet()
         from editor.preview import preview, preview_lines
@@ -199,10 +221,11 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
         failed = False
     except KeyboardInterrupt:
         interrupted, failed = True, False
-        say(f"interrupted: {len(reports)} of {len(tasks) * len(request.expressions)} pictures are done")
+        on = "" if options["force"] else "; the same command with --skip-existing goes on from there"
+        say(f"interrupted: {len(reports)} of {wanted} pictures are done{on}")
     finally:
         if as_json and (reports or not failed):
-            order = [str(path) for task in tasks for path in task.outputs]
+            order = [str(path) for task in tasks for path in task.outputs.values()]
             emit_json(sorted(reports, key=lambda report: order.index(report["output"])))
     if interrupted:
         sys.exit(INTERRUPTED)
@@ -224,6 +247,8 @@ def requested(options: dict[str, Any]) -> Request:
         raise click.UsageError("--clip and --dino say what --evaluate looks with: give that too")
     if options["cache_path"] and options["no_cache"]:
         raise click.UsageError("--cache and --no-cache exclude each other")
+    if options["force"] and options["skip_existing"]:
+        raise click.UsageError("--force and --skip-existing exclude each other")
     if options["auto"]:
         given["auto"] = tuple(knob for knob, name in AUTO.items() if name not in given)
         if not given["auto"]:
@@ -306,6 +331,7 @@ def _run(
     from editor.evaluation import evaluation_line
     from editor.fitting import edits_each
     from editor.jobs import run
+    from editor.plan import edits_of
     from editor.preview import HALF, precision
     from editor.progress import Progress
     from editor.session import Editor
@@ -326,8 +352,8 @@ def _run(
             say_notes(check_direction_unchanged(directions[0], request.recorded))
         dtype_here = str(editor.models.unet.dtype).removeprefix("torch.")
         say_notes(differences(request.recorded, editor.device.type, dtype_here))
-    edits = len(tasks) * len(directions)
-    steps = (edits * edits_each(request, writing, knobs=True) + len(request.images)) * request.steps
+    edits, inversions = edits_of(tasks), sum(task.path is not None for task in tasks)
+    steps = (edits * edits_each(request, writing, knobs=True) + inversions) * request.steps
     if request.auto:
         from editor.auto import most_steps
 

@@ -39,7 +39,9 @@ BATCH = {"embedded": 10}
     "--steps", type=click.IntRange(1, 999), default=Request.steps, show_default=True, help="Denoising steps."
 )
 @click.option("--strength", type=float, default=Request.strength, show_default=True, help="Of the direction.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first picture.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the first picture."
+)
 @click.option("--models", help="Model set, hub id or local folder [the direction's own].")
 @click.option("--device", help="cpu, cuda, cuda:1, mps [cuda where it is there, else cpu].")
 @click.option(

@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool2d
 
 from editor.diagnosis import SMALL_WORLDS
 from editor.figures import background_figures, decibels, psnr_of, unit
-from editor.images import one_picture
+from editor.images import mask_picture
 from editor.judges import ClipJudge, SceneJudge
 from editor.masks import ImplicitMask
 from editor.schedule import Schedule
@@ -147,7 +147,7 @@ def changed_region(edit: Edit, inversion: Inversion, levels: int = LEVELS) -> np
 
 def white(mask: Any, size: tuple[int, int]) -> np.ndarray:
     """Where a mask picture, stretched to `size` (width, height), is not black: `[height, width]` bool."""
-    return np.asarray(one_picture(mask).convert("L").resize(size, Image.Resampling.BILINEAR)) > 0
+    return np.asarray(mask_picture(mask).resize(size, Image.Resampling.BILINEAR)) > 0
 
 
 def evaluation_line(found: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def run(
         wanted = [
             (task, inversion, place)
             for task, inversion in zip(group, inversions, strict=True)
-            for place in range(len(directions))
+            for place in task.outputs
         ]
         if writing.sweep is not None:
             for task, inversion, place in wanted:

@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 
+from editor.request import check_seed
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator of its own on the CPU, so that a seed means the same on every device."""
+    """A generator of its own on the CPU, so that a seed means the same on every device.
+
+    Raises EditorError for what is no seed.
+    """
+    check_seed(seed)
     return torch.Generator().manual_seed(seed)
 
 

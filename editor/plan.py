@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from editor.errors import EditorError
+from editor.errors import EditorError, PictureError
 from editor.request import Request
 
 
@@ -15,13 +17,15 @@ from editor.request import Request
 class Writing:
     """Where edits go: a file or folder, or None for the current folder; with which pictures beside them.
 
-    force: over old files. attention: the PNG, or with several edits the folder, for pictures of where words look;
-    None: no such pictures. sweep: knobs and their values; one sheet of them is written in place of an edit.
+    force: over old files. skip: past edits whose files are there. attention: the PNG, or with several edits the
+    folder, for pictures of where words look; None: no such pictures. sweep: knobs and their values; one sheet of
+    them is written in place of an edit.
     """
 
     output: str | None = None
     sheet: bool = False
     force: bool = False
+    skip: bool = False
     attention: str | None = None
     sweep: Mapping[str, Sequence[float]] | None = None
 
@@ -40,14 +44,14 @@ class Writing:
     @property
     def attention_file(self) -> bool:
         """Whether `attention` is one file and no folder."""
-        return bool(self.attention and Path(self.attention).suffix and not Path(self.attention).is_dir())
+        return bool(self.attention and Path(self.attention).suffix and not os.path.isdir(self.attention))
 
 
 @dataclass(frozen=True)
 class Task:
-    """The file for each edit of a picture; the picture's path and (width, height), but for a prompt's."""
+    """The file for each edit of a picture, by its direction's place; path and (width, height) of a picture."""
 
-    outputs: tuple[Path, ...]
+    outputs: Mapping[int, Path]
     path: str | None = None
     size: tuple[int, int] | None = None
 
@@ -55,20 +59,37 @@ class Task:
 def planned(request: Request, writing: Writing) -> list[Task]:
     """Every picture with the files that its edits go to, read once, before any model is loaded.
 
-    Refuses files that exist, pictures that are missing or damaged, and to write over what is edited.
+    Edits that are to be skipped are left out, and so are pictures that have no others. Refuses files that exist,
+    pictures that are missing, damaged or too elongated, sizes that are too large, and to write over what is edited.
     """
-    from editor.images import check_mask, read_picture
+    from editor.images import check_mask, check_pixels, check_proportions, fitted_size, read_picture
 
     outputs = _outputs(request, writing)
     if request.mask is not None:
         check_mask(request.mask)
+    side = request.size if isinstance(request.size, int) else None
     if request.prompt is not None:
-        return [Task(outputs[0])]
-    sizes = [read_picture(path).size for path in request.images]
-    return [Task(files, path, size) for path, files, size in zip(request.images, outputs, sizes, strict=True)]
+        if side:
+            check_pixels((side, side), "the picture")
+        return [Task(outputs[0])] if outputs[0] else []
+    tasks = []
+    for path, files in zip(request.images, outputs, strict=True):
+        if not files:
+            continue
+        picture = read_picture(path)
+        check_proportions(picture, path)
+        if side:
+            fitted_size(picture.size, side)
+        tasks.append(Task(files, path, picture.size))
+    return tasks
 
 
-def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
+def edits_of(tasks: Sequence[Task]) -> int:
+    """How many files of edits the tasks write."""
+    return sum(len(task.outputs) for task in tasks)
+
+
+def _outputs(request: Request, writing: Writing) -> list[dict[int, Path]]:
     from editor.record import check_free, picture_format
     from library.names import slug
 
@@ -79,13 +100,13 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
             f"--show-attention {writing.attention}: expected a .png file for one edit, or a folder for several"
         )
     output = Path(writing.output) if writing.output else None
-    to_file = output is not None and single and bool(output.suffix) and not output.is_dir()
+    to_file = output is not None and single and bool(output.suffix) and not os.path.isdir(output)
     read = {Path(path).resolve() for path in (*request.images, *filter(None, [request.mask]))}
     taken: set[Path] = set()
     found = []
     for source in sources:
-        files = []
-        for expression in request.expressions:
+        files = {}
+        for place, expression in enumerate(request.expressions):
             called = (
                 request.recorded.record["expression"] if request.pinned and request.recorded else expression
             )
@@ -103,9 +124,26 @@ def _outputs(request: Request, writing: Writing) -> list[tuple[Path, ...]]:
                     f"{written[-1]} is written with the edit already; draw its attention elsewhere"
                 )
             for file in written:
-                check_free(file, writing.force)
                 if file.resolve() in read:
                     raise EditorError(f"{file} is what is edited; write elsewhere with -o")
-            files.append(path)
-        found.append(tuple(files))
+            if writing.skip and _there(path, writing):
+                continue
+            for file in written:
+                check_free(file, writing.force)
+            files[place] = path
+        found.append(files)
     return found
+
+
+def _there(path: Path, writing: Writing) -> bool:
+    """Whether an edit's files are there: its record, too, where the picture has no room for it, or it was withheld."""
+    from editor.outputs import flagged
+    from editor.record import picture_format, read_record
+
+    record = path.with_suffix(".json")
+    if not os.path.exists(path):
+        with suppress(PictureError):
+            return os.path.exists(record) and flagged(read_record(record))
+        return False
+    needed = [*writing.beside(path).values(), *([] if picture_format(path) == "PNG" else [record])]
+    return all(file.exists() for file in needed)

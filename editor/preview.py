@@ -16,7 +16,7 @@ from editor.fitting import (
     work_of,
 )
 from editor.memory import MEBIBYTE, Forecast, extra_weights, outline
-from editor.plan import Task, Writing
+from editor.plan import Task, Writing, edits_of
 from editor.request import Request
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def preview(
         "dtype": "float16" if load.half else dtype,
         "size": list(work.size),
         "steps": request.steps,
-        "edits": sum(len(task.outputs) for task in tasks) * edits_each(request, writing, knobs=True),
+        "edits": edits_of(tasks) * edits_each(request, writing, knobs=True),
         "batch": {"pictures": load.pictures, "edits": load.edits, "rows": load.rows(settings)},
         "memory": {
             "weights": dict(expected.weights),
@@ -76,11 +76,11 @@ def preview(
         "writes": [
             {
                 "input": task.path or request.prompt,
-                "direction": expression,
+                "direction": request.expressions[place],
                 "files": [str(f) for f in (path, path.with_suffix(".json"), *writing.beside(path).values())],
             }
             for task in tasks
-            for expression, path in zip(request.expressions, task.outputs, strict=True)
+            for place, path in task.outputs.items()
         ],
     }
 

@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from editor.settings import plain
 
 #: The PNG text chunk that holds the record.
 RECORD_KEY = "edit-record"
+#: Bytes of a file's name in that of its temporary file, which may be no longer than the system allows either.
+_NAMED = 100
 
 
 def versions() -> dict[str, str]:
@@ -40,13 +43,19 @@ def save_picture(image: Image.Image, path: Path, record: Mapping[str, Any], forc
 
     Raises EditorError where the file exists and ``force`` is not set, or where the disk refuses.
     """
-    image_format = picture_format(path)
-    for file in (path, path.with_suffix(".json")):
+    image_format, beside = picture_format(path), path.with_suffix(".json")
+    for file in (path, beside):
         check_free(file, force)
     info = PngInfo()
     info.add_itxt(RECORD_KEY, record_text(record))
     options = {"pnginfo": info} if image_format == "PNG" else {}
-    write_whole(path, lambda f: image.save(f, image_format, **options))
+
+    def write(file: Any) -> None:
+        image.save(file, image_format, **options)
+        file.flush()
+        beside.unlink(missing_ok=True)  # the new picture must never lie beside the old record
+
+    write_whole(path, write)
     save_record(path, record)
 
 
@@ -99,11 +108,12 @@ def _can_write(image_format: str) -> bool:
 
 def check_free(path: Path, force: bool) -> None:
     """Raise EditorError where ``path`` exists already and may not be replaced, or cannot be written at all."""
-    folder = path.parent
+    if os.path.exists(path) and not force:  # unlike Path.exists, False where the name is too long
+        raise EditorError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
+    folder = next(above for above in path.absolute().parents if os.path.exists(above))
     try:
-        if path.exists() and not force:
-            raise EditorError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
-        folder = next(above for above in path.absolute().parents if above.exists())
+        with suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that is too long
         with tempfile.TemporaryFile(dir=folder):
             pass
     except NotADirectoryError as error:
@@ -117,8 +127,8 @@ def write_whole(path: Path, write: Any) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        start = f".{path.name[:70]}."  # there may be no room for more letters than the name has
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=start, delete=False) as file:
+        prefix = f".{os.fsencode(path.name)[:_NAMED].decode(errors='ignore')}."
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
             temporary = file.name
             write(file)
             file.flush()

@@ -17,6 +17,9 @@ SETTINGS = tuple(f.name for f in fields(EditSettings) if f.name != "steps")
 #: Types that UNet and autoencoder can have.
 DTYPES = ("float32", "float16", "bfloat16")
 
+#: The seeds that torch's generators take, from and to; a negative one is counted back from the last.
+SEEDS = (-(2**63), 2**64 - 1)
+
 #: Option → field of `Regulariser`.
 REGULARISER = {
     "auto_corr": "auto_corr",
@@ -30,6 +33,12 @@ def check_strength(strength: float) -> None:
     """Raise EditorError for a strength that is not a finite number."""
     if not isinstance(strength, (int, float)) or not math.isfinite(strength):
         raise EditorError(f"strength is {strength!r}; expected a finite number")
+
+
+def check_seed(seed: Any) -> None:
+    """Raise EditorError for a seed that torch's generators do not take."""
+    if not isinstance(seed, int) or not SEEDS[0] <= seed <= SEEDS[1]:
+        raise EditorError(f"seed is {seed!r}; expected a whole number from {SEEDS[0]} to {SEEDS[1]}")
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class Request:
 
     def _changed(self, given: Mapping[str, Any]) -> Request:
         check_strength(given.get("strength", self.strength))
+        check_seed(given.get("seed", self.seed))
         own = {f.name for f in fields(self)}
         settings = {**self.settings, **{k: v for k, v in given.items() if k in SETTINGS}}
         try:

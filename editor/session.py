@@ -20,6 +20,7 @@ from editor.fitting import Load
 from editor.identity import caption_facts, inversion_facts, models_facts
 from editor.images import (
     check_mask,
+    check_pixels,
     check_proportions,
     fit,
     latent_mask,
@@ -36,7 +37,7 @@ from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.record import picture_origin, versions
 from editor.regularize import Regulariser
-from editor.request import REGULARISER, Request, check_strength
+from editor.request import REGULARISER, Request, check_seed, check_strength
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.spaces import described
@@ -237,12 +238,14 @@ class Editor:
         shorter = self._shorter(size)
         pictures = [one_picture(image) for image in images]
         origins = [picture_origin(image) for image in images]
-        for picture in pictures:
-            check_proportions(picture)
+        for picture, image in zip(pictures, images, strict=True):
+            check_proportions(picture, image)
         if shorter is not None:
             pictures = [fit(picture, shorter) for picture in pictures]
-        captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
         seeds = [0] * len(pictures) if seeds is None else [plain(seed) for seed in seeds]
+        for seed in seeds:
+            check_seed(seed)
+        captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
         if not len(pictures) == len(captions) == len(seeds):
             raise EditorError(
                 f"{len(pictures)} pictures, {len(captions)} captions and {len(seeds)} seeds; "
@@ -367,14 +370,15 @@ class Editor:
     ) -> Inversion:
         """The start of a synthetic picture: random noise that the prompt will turn into one.
 
-        `size` is the side, or (width, height), in pixels, rounded up to what the autoencoder takes; None is
-        the model's own.
+        `size` is the side, or (width, height), of the picture in pixels; None is the model's own. What the
+        autoencoder takes only larger is cut off at the right and the bottom, as of pictures that are padded.
         """
         steps, seed = plain(steps), plain(seed)
         side = self.models.native_size if size is None else plain(size)
         width, height = (side, side) if isinstance(side, int) else side
         if min(width, height) < 1:
             raise EditorError(f"size is {size}; expected at least 1 pixel a side")
+        check_pixels((width, height), "the picture")
         factor = self.models.factor
         shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
         return Inversion(
@@ -423,8 +427,8 @@ class Editor:
         """Edit an inverted picture along a direction; `settings` are those of `EditSettings`, and `preset`.
 
         `negative_prompt` None is the inversion's own: the caption for a real picture, "" for a synthetic
-        one. `mask` is a picture of any size whose white may change. Raises EncoderMismatch for a
-        direction of another text encoder.
+        one. `mask` is a picture of any size whose white may change; transparent counts as black. Raises
+        EncoderMismatch for a direction of another text encoder.
         """
         return self.edit_all(
             [(inversion, direction, strength)],

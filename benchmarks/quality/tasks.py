@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.quality.batch import Sample
 from benchmarks.zoo import held_out
-from editor.images import read_picture
+from editor.images import mask_picture, read_picture
 from editor.samples import pictures_in
 from editor.session import Editor
 from zoo.concepts import ACCESSORIES, BACKGROUNDS
@@ -189,5 +189,4 @@ def _folder_mask(file: Path, size: tuple[int, int]) -> np.ndarray | None:
     path = _mask_file(file)
     if not path.is_file():
         return None
-    mask = read_picture(path).convert("L")
-    return np.asarray(ImageOps.fit(mask, size, Image.Resampling.NEAREST)) > 127
+    return np.asarray(ImageOps.fit(mask_picture(path), size, Image.Resampling.NEAREST)) > 127

@@ -113,6 +113,22 @@ def test_a_list_of_concepts_is_prepared(tmp_path: Path) -> None:
     assert rows[0]["captions"] == 16 and rows[0]["nearest"]
 
 
+def test_a_cache_that_cannot_be_written_is_one_note_or_the_end_of_what_is_only_kept_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("DIRECTIONS_CACHE", str(tmp_path / "file" / "cache"))
+    done = run("cat", "dog", *TINY)
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert done.exit_code == 0 and len(notes) == 1, done.output
+    assert "cannot write to the cache" in notes[0] and "not a directory; without a cache" in notes[0]
+    (tmp_path / "words.txt").write_text("cat\ndog\n")
+    monkeypatch.setattr("directions.cli.quiet", lambda *_: pytest.fail("it was begun"))
+    done = run("--concepts", str(tmp_path / "words.txt"), *TINY)
+    assert done.exit_code == 1 and len(done.stderr.splitlines()) == 1
+    assert "cannot write to the cache" in done.stderr and "with DIRECTIONS_CACHE" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -122,6 +138,7 @@ def test_a_list_of_concepts_is_prepared(tmp_path: Path) -> None:
         (["--rebuild", "x", "--pairs", "y"], "--rebuild and --pairs exclude each other"),
         (["cat", "dog", "--source-captions", "-", "--target-captions", "-"], "only one side can be read"),
         (["cat", "dog", "--templates", "--captions-model", "x"], "exclude each other"),
+        (["--concepts", "words.txt", "--no-cache"], "what the cache keeps: leave --no-cache out"),
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str], message: str) -> None:

@@ -138,6 +138,7 @@ def test_what_does_not_go_together_is_a_usage_error(picture: Path) -> None:
         (["-d", "cat2dog"], "give pictures or --prompt"),
         ([picture], "give a direction"),
         ([picture, "-d", "cat2dog", "--cache", "here", "--no-cache"], "exclude each other"),
+        ([picture, "-d", "cat2dog", "--force", "--skip-existing"], "exclude each other"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2 and words in result.stderr
@@ -209,6 +210,8 @@ def test_a_mask_keeps_what_is_black(picture: Path, directions: Library) -> None:
         ("--guidance", "nan", "cross_attention_guidance is nan"),
         ("--guidance", "-1", "at least 0"),
         ("--guidance-scale", "inf", "guidance_scale is inf"),
+        ("--seed", str(2**64), f"seed is {2**64}; expected a whole number from {-(2**63)} to {2**64 - 1}"),
+        ("--size", "1000000", "side of 1000000 has 1000000×1000000 pixels, more than"),
         ("-o", "cat.png/x.png", "cat.png is a file, not a folder"),
         ("-o", "/proc/x.png", "cannot write /proc/x.png"),
     ],
@@ -231,6 +234,22 @@ def test_a_time_that_is_none_is_refused_before_models_are_loaded(
     monkeypatch.setattr("editor.session.load_models", lambda *_, **__: pytest.fail("they were loaded"))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     failed(run(picture, "-d", "cat2dog"), "SOURCE_DATE_EPOCH is 'yesterday'; expected seconds since 1970")
+
+
+def test_no_picture_of_a_prompt_is_larger_than_any_other(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    failed(run("--prompt", "a cat", "-d", "cat2dog", "--size", 10**12), "the picture has 1000000000000×")
+
+
+def test_an_elongated_picture_is_named_before_models_are_loaded(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    Image.new("RGB", (1, 500)).save("line.png")
+    failed(run(picture, "line.png", "-d", "cat2dog", "-o", "edits"), "line.png is 1×500, more than 16 times")
+    assert not Path("edits").exists()
 
 
 def test_an_edit_that_is_not_finite_is_not_saved(picture: Path, directions: Library) -> None:
@@ -379,13 +398,84 @@ def test_ctrl_c_leaves_finished_pictures_and_nothing_half_done(
         rest, shown = running.communicate()
     saved += [line for line in rest.splitlines() if line.startswith("saved")]
     assert running.returncode == 130 and 2 <= len(saved) < 20
-    assert shown.strip().splitlines()[-1] == f"interrupted: {len(saved)} of 20 pictures are done"
+    last = shown.strip().splitlines()[-1]
+    assert last.startswith(
+        f"interrupted: {len(saved)} of 20 pictures are done; the same command with --skip-exis"
+    )
     done = [Path(line.split(maxsplit=1)[1].strip()) for line in saved]
     expected = {f"{path.stem}{end}" for path in done for end in (".png", ".json", "-sheet.png")}
     assert {path.name for path in Path("edits").iterdir()} == expected
     assert all(read_record(path)["direction"]["name"] == "cat2dog" for path in done)
     kept = list((private_folders / "cache" / "edit-directions" / "inversions").iterdir())
     assert len(kept) in (len(saved), len(saved) + 1) and not any(p.name.startswith(".") for p in kept)
+
+
+def test_an_interrupted_run_goes_on(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.open(picture).rotate(90).save("other.png")
+    names = [picture, "other.png", "-d", "cat2dog", "-d", "day2night", "--steps", 1, *CAPTION, "-o", "edits"]
+    worked(picture, "-d", "cat2dog", *names[6:])
+    before = Path("edits/cat-cat2dog.png").stat().st_mtime_ns
+    failed(run(*names), "cat-cat2dog.png exists", "--force")
+    with monkeypatch.context() as outlined:
+        outlined.setattr("editor.session.load_models", lambda models, *_: models)
+        planned = json.loads(run(*names, "--skip-existing", "--plan", "--json").stdout)
+    assert planned["edits"] == 3 and [one["direction"] for one in planned["writes"]] == [
+        "day2night", "cat2dog", "day2night",
+    ]  # fmt: skip
+    result = worked(*names, "--skip-existing", "--json")
+    assert "note: 1 of 4 pictures are there already, and passed over" in result.stderr.splitlines()
+    made = [Path(report["output"]).name for report in json.loads(result.stdout)]
+    assert made == ["cat-day2night.png", "other-cat2dog.png", "other-day2night.png"]
+    for name in made:
+        assert read_record(f"edits/{name}")["expression"] == name[:-4].partition("-")[2]
+    monkeypatch.setattr("editor.session.load_models", None)
+    again = worked(*names, "--skip-existing")
+    assert again.stderr == "note: 4 of 4 pictures are there already, and passed over\n" and not again.stdout
+    assert json.loads(worked(*names, "--skip-existing", "--json").stdout) == []
+    assert json.loads(worked(*names, "--skip-existing", "--plan", "--json").stdout)["edits"] == 0
+    assert Path("edits/cat-cat2dog.png").stat().st_mtime_ns == before
+
+
+def test_what_is_there_in_part_is_not_passed_over(
+    picture: Path, directions: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    arguments = [picture, "-d", "cat2dog", "--skip-existing"]
+    note = "note: 1 of 1 pictures are there already"
+    for name in ("whole.png", "bare.jpg"):
+        Path(name).write_bytes(b"precious")
+    assert note in worked(*arguments, "-o", "whole.png").stderr
+    failed(run(*arguments, "-o", "whole.png", "--sheet"), "whole.png exists")
+    failed(run(*arguments, "-o", "bare.jpg"), "bare.jpg exists")
+    Path("bare.json").write_text("{}")
+    assert note in worked(*arguments, "-o", "bare.jpg").stderr
+    for record, there in (({"safety": {"flagged": True}}, True), ({"safety": None}, False), (7, False)):
+        Path("record.json").write_text(json.dumps(record))
+        result = run(*arguments, "-o", "record.png")
+        assert note in result.stderr if there else "record.json exists" in result.stderr
+
+
+def test_a_sweep_that_is_there_is_passed_over(picture: Path, directions: Library) -> None:
+    arguments = [
+        picture,
+        "-d",
+        "cat2dog",
+        "-d",
+        "day2night",
+        "--sweep",
+        "strength=0.5,1",
+        "--steps",
+        1,
+        *CAPTION,
+    ]
+    arguments += ["-o", "edits", "--skip-existing"]
+    worked(*arguments)
+    Path("edits/cat-cat2dog.png").unlink()
+    Path("edits/cat-cat2dog.json").unlink()
+    result = worked(*arguments)
+    assert result.stdout == "saved  edits/cat-cat2dog.png\n" and "1 of 2 pictures" in result.stderr
 
 
 def test_a_name_that_another_encoder_has_too_is_looked_for_by_the_models(
@@ -448,4 +538,4 @@ def test_a_thousand_pictures_of_one_name_have_files_of_their_own(tmp_path: Path)
 
     images = tuple(f"d{number}/rgb.png" for number in range(1003))
     files = _outputs(Request(images=images, expressions=("cat2dog",)), Writing(str(tmp_path / "edits")))
-    assert len({file for (file,) in files}) == 1003
+    assert len({file for found in files for file in found.values()}) == 1003

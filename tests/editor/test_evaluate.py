@@ -125,6 +125,8 @@ def test_what_cannot_be_measured_says_so(library: Library, tmp_path: Path) -> No
     failed(evaluate("old", *QUICK), "clip-0", "--rebuild old")
     result = evaluate("cat2dog", "--images", tmp_path, "--synthetic")
     assert result.exit_code == 2 and "exclude each other" in result.stderr
+    result = evaluate("cat2dog", "--seed", 2**63)
+    assert result.exit_code == 2 and f"not in the range 0<=x<={2**63 - 1}" in result.stderr
 
 
 def test_pictures_are_those_that_nothing_was_tuned_on() -> None:

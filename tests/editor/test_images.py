@@ -12,11 +12,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
+from PIL.PngImagePlugin import PngInfo
 
 from editor import images
 from editor.errors import PictureError
-from editor.images import fit, latent_mask, one_picture, pad_to_multiple, read_picture, to_pictures, to_pixels
+from editor.evaluation import white
+from editor.images import (
+    check_mask,
+    fit,
+    latent_mask,
+    one_picture,
+    pad_to_multiple,
+    read_picture,
+    to_pictures,
+    to_pixels,
+)
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 DEEP = {"I": "<i4", "I;16": "<u2", "I;16B": ">u2"}
@@ -86,6 +97,46 @@ def test_rotation_from_exif(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "turned.png").tobytes() == picture.rotate(-90, expand=True).tobytes()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_rotation_is_made_once(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for ending in ("png", "tiff", "webp"):
+        sample("RGB", 8, 4).save(tmp_path / f"turned.{ending}", exif=exif)
+        with Image.open(tmp_path / f"turned.{ending}") as image:
+            expected = ImageOps.exif_transpose(image).convert("RGB")
+        upright = read_picture(tmp_path / f"turned.{ending}")
+        assert upright.size == expected.size and upright.tobytes() == expected.tobytes()
+        assert read_picture(upright).tobytes() == upright.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "value"),
+    [(282, 2, b"72 dpi\0\0"), (256, 12, bytes(8)), (531, 5, bytes([1, 0, 0, 0] * 2))],
+)
+def test_a_mistyped_tag_beside_the_rotation(tag: int, kind: int, value: bytes, tmp_path: Path) -> None:
+    rows = [
+        (0x0112, 3, 1, (6).to_bytes(4, "little")),
+        (tag, kind, 8 if kind == 2 else 1, (38).to_bytes(4, "little")),
+    ]
+    entries = b"".join(
+        a.to_bytes(2, "little") + b.to_bytes(2, "little") + n.to_bytes(4, "little") + v
+        for a, b, n, v in sorted(rows)
+    )
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + entries + bytes(4) + value
+    picture = sample("RGB", 8, 4)
+    picture.save(tmp_path / "plain.jpg")
+    picture.save(tmp_path / "odd.jpg", exif=exif)
+    expected = read_picture(tmp_path / "plain.jpg").rotate(-90, expand=True)
+    assert read_picture(tmp_path / "odd.jpg").tobytes() == expected.tobytes()
+
+
+def test_exif_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    picture = sample("RGB", 8, 4)
+    picture.save(tmp_path / "odd.png", exif=b"Exif\0\0nothing of the kind")
+    assert read_picture(tmp_path / "odd.png").tobytes() == picture.tobytes()
+
+
 def _wide_profile() -> bytes:
     """An RGB profile that is not sRGB: linear light, made from sRGB's by a gamma of 1 in each curve."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -134,12 +185,38 @@ def test_files_that_are_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         cut.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
         with pytest.raises(PictureError, match=f"cut.{kind.lower()} is"):
             read_picture(cut)
+    if features.check("avif"):
+        whole = io.BytesIO()
+        sample("RGB", 64, 64).save(whole, "AVIF")
+        spoilt = bytearray(whole.getvalue())
+        spoilt[-40:] = b"x" * 40
+        (tmp_path / "spoilt.avif").write_bytes(spoilt)
+        with pytest.raises(PictureError, match=r"spoilt\.avif is damaged or cut short"):
+            read_picture(tmp_path / "spoilt.avif")
     sample("RGB", 30, 20).save(tmp_path / "large.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 500)
     with pytest.raises(PictureError, match="30×20 pixels, more than 500"):
         read_picture(tmp_path / "large.png")
     with pytest.raises(PictureError, match="30×20 pixels"):
         read_picture(sample("RGB", 30, 20))
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
+    with pytest.raises(PictureError, match=r"^cannot read .*circle\.png: too many levels of symbolic links$"):
+        read_picture(tmp_path / "circle.png")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_more_text_than_pillow_reads_is_not_called_damage(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = PngInfo()
+    info.add_text("parameters", "x" * 2**21, zip=packed)
+    sample("RGB").save(tmp_path / "long.png", pnginfo=info)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 2**20)
+    with pytest.raises(PictureError, match=r"long\.png carries more text.* save it again without that"):
+        read_picture(tmp_path / "long.png")
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +302,34 @@ def test_tensor_ranges_and_batches() -> None:
     assert one_picture(bytes_).size == (4, 4)
     with pytest.raises(PictureError, match="got a batch of 3"):
         one_picture(mixed)
+
+
+def test_what_is_transparent_in_a_mask_is_black(tmp_path: Path) -> None:
+    shape = Image.new("RGBA", (8, 4), (255, 255, 255, 0))
+    shape.paste((255, 255, 255, 255), (0, 0, 4, 4))
+    shape.save(tmp_path / "shape.png")
+    array = np.asarray(shape)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    for mask in (tmp_path / "shape.png", shape, shape.convert("LA"), array, tensor):
+        assert torch.equal(latent_mask(mask, (8, 4), 4), torch.tensor([[[[1.0, 0.0]]]]))
+        assert white(mask, (8, 4))[:, 4:].max() == 0
+
+
+def test_a_mask_of_0_and_1_is_refused(tmp_path: Path) -> None:
+    mask = np.zeros((8, 12), np.uint8)
+    with pytest.raises(PictureError, match="is black"):
+        check_mask(mask)
+    mask[:, 6:] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for wrong, name in (
+        (mask, ""),
+        (torch.from_numpy(mask)[None], ""),
+        (tmp_path / "mask.png", ".*mask.png"),
+    ):
+        with pytest.raises(PictureError, match=f"value of the mask{name} is 1 of 255.* multiply .* by 255"):
+            check_mask(wrong)
+    for right in (mask.astype(bool), mask * 255, mask * 2, mask.astype(np.float32)):
+        check_mask(right)
 
 
 def test_mask_is_averaged_over_latents() -> None:

@@ -175,11 +175,11 @@ def test_a_processor_takes_edits_one_by_one_and_a_gpu_what_fits() -> None:
 
 def test_pictures_are_alike_once_they_have_the_size_asked_for() -> None:
     models = loaded("embedded")
-    tasks = [Task((), "x.png", size) for size in ((80, 64), (160, 128), (64, 64), (640, 640), (40, 32))]
+    tasks = [Task({}, "x.png", size) for size in ((80, 64), (160, 128), (64, 64), (640, 640), (40, 32))]
     assert most_alike(Request(), tasks, models) == 3
     assert most_alike(Request(size=None), tasks, models) == 1
     assert sizes_of(Request(size=32), tasks[:3], models) == [(40, 32), (40, 32), (32, 32)]
-    assert sizes_of(Request(prompt="a cat", size=(40, 30)), [Task(())], models) == [(40, 30)]
+    assert sizes_of(Request(prompt="a cat", size=(40, 30)), [Task({})], models) == [(40, 30)]
 
 
 def test_half_precision_comes_last_and_only_on_a_gpu() -> None:
@@ -194,7 +194,7 @@ def test_half_precision_comes_last_and_only_on_a_gpu() -> None:
 
 def test_what_is_scarce_is_predicted_and_what_is_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     models, request = loaded("embedded"), Request(images=("a.png",), steps=2, size=32)
-    settings, tasks = EditSettings(steps=2), [Task((Path("b.png"),), "b.png", (50, 32))]
+    settings, tasks = EditSettings(steps=2), [Task({0: Path("b.png")}, "b.png", (50, 32))]
 
     def chosen(free: int | None) -> int | None:
         return fitted(request, tasks, models, settings, 3, None, free).max_rows

@@ -66,6 +66,24 @@ def test_sizes_of_synthetic_pictures(size: Any) -> None:
         editor().imagine("a cat", steps=1, size=size)
 
 
+def test_sizes_that_no_memory_has_room_for() -> None:
+    with pytest.raises(PictureError, match="side of 1000000 has 1000000×1000000 pixels, more than"):
+        editor().invert(scene(), "a cat", steps=1, size=10**6)
+    with pytest.raises(PictureError, match="has 10000000×64 pixels"):
+        editor().imagine("a cat", steps=1, size=(10**7, 64))
+
+
+@pytest.mark.parametrize("seed", [None, 1.0, 2**70, -(2**63) - 1, "7"])
+def test_seeds(seed: Any) -> None:
+    with pytest.raises(
+        EditorError, match=r"seed is .*; expected a whole number from -9223372036854775808 to "
+    ):
+        editor().invert(scene(), "a cat", steps=1, seed=seed)
+    with pytest.raises(EditorError, match="seed is "):
+        editor().imagine("a cat", steps=1, seed=seed)
+    assert editor().imagine("a cat", steps=1, seed=np.int64(3)).seed == 3
+
+
 def test_elongated_pictures() -> None:
     with pytest.raises(PictureError, match="3000×4, more than 16 times"):
         editor().invert(Image.new("RGB", (3000, 4)), "a cat", steps=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from editor import Editor
 from editor.errors import EditorError, PictureError
 from editor.inversion import Inversion
-from editor.record import check_free, read_record, save_record
+from editor.record import check_free, read_record, save_picture, save_record
 from editor.replay import differences, settled
 from editor.request import Recorded
 from library import Direction
@@ -82,6 +83,43 @@ def test_a_mask_and_a_sweep_are_repeated(here: dict[str, Direction]) -> None:
     assert "was made in a batch of 2; alone, it comes out the same but for rounding" in result.stderr
     made, repeated = pixels("sheet.png").astype(int), pixels("sheet-again.png").astype(int)
     assert np.abs(made - repeated).max() <= 3
+
+
+@pytest.mark.parametrize("stem", ["猫" * 83, "a" * 250, "😀" * 62])
+def test_any_name_that_the_system_takes_can_be_written(stem: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{stem}.png"
+    save_picture(Image.new("RGB", (8, 8)), path, {"expression": "cat2dog"})
+    assert read_record(path) == {"expression": "cat2dog"}
+    assert sorted(tmp_path.iterdir()) == sorted([path, path.with_suffix(".json")])
+
+
+def test_no_picture_is_ever_beside_the_record_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, picture = tmp_path / "edit.jpg", Image.new("RGB", (8, 8))
+    save_picture(picture, path, {"strength": 1})
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("editor.record.save_record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_picture(picture, path, {"strength": 2}, force=True)
+    with pytest.raises(PictureError, match=r"edit\.jpg carries no record"):
+        read_record(path)
+    path.with_suffix(".json").write_text("{}")
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: os.close(-1))  # the disk refuses
+    with pytest.raises(EditorError, match="cannot write"):
+        save_picture(picture, path, {"strength": 3}, force=True)
+    assert read_record(path) == {}
+
+
+def test_a_name_that_is_too_long_is_refused_before_models_are_loaded(
+    here: dict[str, Direction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editor.session.load_models", None)
+    for name in ("a" * 251 + ".png", "a" * 300 + ".png", "b" * 300 + "/a.png", "c" * 300):
+        failed(run("cat.png", "-d", "cat2dog", "-o", name), "cannot write", "file name too long")
 
 
 def test_a_picture_without_a_file_is_asked_for(here: dict[str, Direction]) -> None:

@@ -122,6 +122,9 @@ def test_synthetic(editor: Editor, arrow: Arrow) -> None:
     assert edit.record["negative_prompt"] == "" and edit.record["seed"] == 5
     again = editor.generate(CAPTION, arrow, steps=2, seed=5, size=(40, 30))
     assert edit.image.tobytes() == again.image.tobytes()
+    odd = editor.generate(CAPTION, arrow, steps=1, size=29)  # the autoencoder takes no 29 pixels
+    assert odd.image.size == odd.reconstruction.size == (29, 29)
+    assert odd.latents.shape[3] * editor.models.factor > 29
     start = editor.imagine(CAPTION, 2, 5, size=32)
     with pytest.raises(EditorError, match="no original"):
         start.autoencoded()
