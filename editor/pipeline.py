@@ -77,8 +77,9 @@ class StableDiffusionPix2PixZeroPipeline(
 
     Components as in diffusers: `vae`, `text_encoder`, `tokenizer`, `unet`, `scheduler` (DDIM, DDPM, LMS,
     Euler or Euler ancestral; another is replaced by its DDIM twin with a log line), and optionally
-    `feature_extractor` and `safety_checker`, `inverse_scheduler` (None: made from the scheduler),
-    `caption_generator` and `caption_processor` (BLIP). All survive `save_pretrained`, also if assigned later.
+    `feature_extractor` and `safety_checker`, `inverse_scheduler` (None: made from the scheduler, anew whenever
+    one is assigned), `caption_generator` and `caption_processor` (BLIP). All survive `save_pretrained`, also if
+    assigned later.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -94,6 +95,8 @@ class StableDiffusionPix2PixZeroPipeline(
 
     #: While a callback runs: the pass that its step belongs to, "invert", "reference" or "edit".
     stage: str | None = None
+
+    _inverse_derived = False
 
     def __init__(
         self,
@@ -121,8 +124,13 @@ class StableDiffusionPix2PixZeroPipeline(
                 "pass one, or `safety_checker=None`"
             )
         scheduler = usable(scheduler)
-        if inverse_scheduler is None and scheduler is not None:
-            inverse_scheduler = inverse_twin(scheduler)
+        derived = inverse_scheduler is None
+        if scheduler is not None:
+            twin = inverse_twin(scheduler)
+            if inverse_scheduler is None:
+                inverse_scheduler = twin
+            # the one that another pipeline derived comes back from a folder or from `components`
+            derived = derived or inverse_scheduler.to_json_string() == twin.to_json_string()
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -135,12 +143,16 @@ class StableDiffusionPix2PixZeroPipeline(
             caption_generator=caption_generator,
             inverse_scheduler=inverse_scheduler,
         )
+        self._inverse_derived = derived
         self.vae_scale_factor = latent_factor(vae) if vae is not None else 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self.register_to_config(requires_safety_checker=requires_safety_checker)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A component assigned by attribute is registered as one passed to the constructor."""
+        """A component assigned by attribute is registered as one passed to the constructor.
+
+        With a scheduler comes its inverse, unless one was assigned.
+        """
         if name == "scheduler":
             value = usable(value)
         late = name in self._optional_components and value is not None and name in self.__dict__
@@ -148,6 +160,11 @@ class StableDiffusionPix2PixZeroPipeline(
             super().__setattr__(name, None)
             self.register_to_config(**{name: (type(value).__module__.split(".")[0], type(value).__name__)})
         super().__setattr__(name, value)
+        if name == "inverse_scheduler":
+            self._inverse_derived = value is None
+        elif name == "scheduler" and value is not None and self._inverse_derived:
+            self.inverse_scheduler = inverse_twin(value)
+            self._inverse_derived = True
 
     def encode_prompt(
         self,
@@ -441,7 +458,8 @@ class StableDiffusionPix2PixZeroPipeline(
         )
         regulariser = Regulariser(lambda_auto_corr, lambda_kl, num_reg_steps, num_auto_corr_rolls)
         extra = {"prompt_embeds": conditioning.prompt, "negative_prompt_embeds": conditioning.negative}
-        schedule = Schedule.from_config(self.inverse_scheduler.config, num_inference_steps).reversed()
+        inverse = self.inverse_scheduler or inverse_twin(self.scheduler)
+        schedule = Schedule.from_config(inverse.config, num_inference_steps).reversed()
         with self.progress_bar(total=num_inference_steps) as bar:
             noise = invert(
                 self.unet,

@@ -256,6 +256,30 @@ def test_schedulers_replaced_or_refused(caplog: pytest.LogCaptureFixture) -> Non
         pipe.scheduler = FlowMatchEulerDiscreteScheduler()
 
 
+def test_the_inverse_follows_the_scheduler_until_one_is_given(tmp_path: Path) -> None:
+    pipe = ours()
+    config = pipe.scheduler.config
+
+    def kind_after(kind: str) -> str:
+        pipe.scheduler = DDIMScheduler.from_config(config, prediction_type=kind)
+        return pipe.inverse_scheduler.config.prediction_type
+
+    assert kind_after("v_prediction") == "v_prediction"
+    pipe.save_pretrained(tmp_path)
+    pipe = StableDiffusionPix2PixZeroPipeline.from_pretrained(tmp_path)
+    assert kind_after("epsilon") == "epsilon"
+    pipe.inverse_scheduler = None
+    assert pipe.invert(CAPTION, image=noise(), num_inference_steps=1).latents.shape == (1, 4, 8, 8)
+    assert kind_after("sample") == "sample"
+    pipe.inverse_scheduler = given = DDIMInverseScheduler.from_config(config)
+    kind_after("v_prediction")
+    assert pipe.inverse_scheduler is given
+    own = {**pipe.components, "inverse_scheduler": given}
+    pipe = StableDiffusionPix2PixZeroPipeline(**own, requires_safety_checker=False)
+    kind_after("sample")
+    assert pipe.inverse_scheduler is given
+
+
 def test_refusals(pipe: Any, embeds: Any) -> None:
     good = {"num_inference_steps": 1, **embeds}
     wide, few, flat = torch.zeros(1, 77, 64), torch.zeros(1, 3, 8, 8), torch.zeros(77, 32)
