@@ -32,7 +32,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLo
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
+from diffusers.utils import USE_PEFT_BACKEND, scale_lora_layers, unscale_lora_layers
 from transformers import (
     BlipForConditionalGeneration,
     BlipProcessor,
@@ -227,11 +227,13 @@ class StableDiffusionPix2PixZeroPipeline(
                 )
         if lora_scale is not None:
             self._lora_scale = lora_scale
+        scaled = lora_scale is not None and USE_PEFT_BACKEND  # without PEFT there are no layers to scale
+        if scaled:
             scale_lora_layers(self.text_encoder, lora_scale)
         try:
             return encode_text(texts, self.tokenizer, self.text_encoder, clip_skip, device)
         finally:
-            if lora_scale is not None:
+            if scaled:
                 unscale_lora_layers(self.text_encoder, lora_scale)
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -355,6 +356,16 @@ def test_cross_attention_kwargs_reach_the_unet(pipe: Any, embeds: Any) -> None:
     finally:
         handle.remove()
     assert seen and all(kwargs["extra"] == 1 for kwargs in seen)
+
+
+def test_a_lora_scale_needs_no_peft(pipe: Any, embeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusers.utils.USE_PEFT_BACKEND", False)
+    monkeypatch.setattr("editor.pipeline.USE_PEFT_BACKEND", False, raising=False)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.setitem(sys.modules, "peft.tuners.tuners_utils", None)
+    options = {"latents": noise(), "num_inference_steps": 1, "output_type": "latent", **embeds}
+    scaled = pipe(CAPTION, cross_attention_kwargs={"scale": 0.5}, **options).images
+    assert torch.equal(scaled, pipe(CAPTION, **options).images)
 
 
 @settings(max_examples=25, deadline=None)
