@@ -332,10 +332,12 @@ class StableDiffusionPix2PixZeroPipeline(
         generator: one, or a list of one for each picture; on any device. None is seed 0.
         latents: the noise to start from, `[pictures, C, h, w]` of any dtype, as `invert` returns it.
         cross_attention_guidance_amount: λ, how strongly the reference's attention maps are followed.
-        output_type: "pil", "np" `[B, H, W, 3]` and "pt" `[B, 3, H, W]` in [0, 1], or "latent".
+        output_type: "pil", "np" `[B, H, W, 3]` and "pt" `[B, 3, H, W]` in [0, 1], or "latent" in the
+            autoencoder's dtype.
         callback: called with (step, timestep, latents) every `callback_steps` steps of the reference and of
-            the edit, which take turns; `callback_on_step_end(pipe, step, timestep, kwargs)` after every
-            step of both, and may return other latents. `pipe.stage` says whose step it is.
+            the edit, which take turns; of an autoencoder in half precision with a copy in its dtype.
+            `callback_on_step_end(pipe, step, timestep, kwargs)` comes after every step of both, and may
+            return other latents. `pipe.stage` says whose step it is.
         cross_attention_kwargs: for the attention processors; `scale` is that of LoRA layers.
         clip_skip: how many of the text encoder's last layers to leave out.
 
@@ -548,6 +550,10 @@ class StableDiffusionPix2PixZeroPipeline(
             )
         return names
 
+    def decodable(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents in the dtype that the autoencoder takes."""
+        return latents if self.vae is None else latents.to(self.vae.dtype)
+
     def _decode(self, latents: torch.Tensor, output_type: str | None, device: torch.device) -> Any:
         if output_type == "latent":
             return latents
@@ -564,7 +570,7 @@ class StableDiffusionPix2PixZeroPipeline(
     ) -> tuple[Any, list[bool] | None]:
         """Decoded, cut to the asked size and checked pictures, and the checker's flags."""
         if output_type == "latent":
-            return latents, None
+            return self.decodable(latents), None
         image = decode_latents(self.vae, latents, device)[..., :height, :width]
         image, flags = self.run_safety_checker(image, device, self.unet.dtype)
         whole = [not flag for flag in flags] if flags else [True] * len(image)

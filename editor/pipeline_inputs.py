@@ -142,7 +142,8 @@ def as_on_step(
 ) -> OnStep:
     """diffusers' two kinds of callback, and the progress bar, as the loops' one.
 
-    `pipe.stage` says which pass the step belongs to ("invert", "reference" or "edit") while they run.
+    `pipe.stage` says which pass the step belongs to ("invert", "reference" or "edit") while they run. The old
+    kind gets latents that may go straight into the autoencoder.
     """
 
     def on_step(stage: str, i: int, timestep: float, latents: torch.Tensor) -> torch.Tensor | None:
@@ -150,7 +151,7 @@ def as_on_step(
         replaced = None
         try:
             if callback is not None and i % callback_steps == 0:
-                callback(i, timestep, latents)  # type: ignore[arg-type]
+                callback(i, timestep, pipe.decodable(latents))  # type: ignore[arg-type]
             if on_step_end is not None:
                 values = {"latents": latents, **extra}
                 given = {name: values[name] for name in tensor_inputs}

@@ -368,6 +368,19 @@ def test_a_lora_scale_needs_no_peft(pipe: Any, embeds: Any, monkeypatch: pytest.
     assert torch.equal(scaled, pipe(CAPTION, **options).images)
 
 
+def test_latents_of_a_half_precision_pipeline_can_be_decoded(embeds: Any) -> None:
+    pipe = ours().to(torch.bfloat16)
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        return pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+
+    seen: list[torch.Tensor] = []
+    options = {"latents": noise(), "num_inference_steps": 1, "output_type": "latent", **embeds}
+    latents = pipe(CAPTION, callback=lambda i, t, latents: seen.append(decode(latents)), **options).images
+    assert torch.equal(decode(latents), seen[-1])
+    assert pipe.invert(CAPTION, latents=noise(), num_inference_steps=1).latents.dtype == torch.float32
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     width=st.integers(1, 40),
