@@ -247,7 +247,10 @@ class StableDiffusionPix2PixZeroPipeline(
 
     @torch.no_grad()
     def generate_caption(self, images: Any) -> str | list[str]:
-        """A caption that begins with "a photography of"; a list of pictures gets a list of captions."""
+        """A caption, begun with "a photography of" where the captioner knows these words.
+
+        A list of pictures gets a list of captions.
+        """
         if self.caption_generator is None or self.caption_processor is None:
             raise ValueError(
                 "there is no captioner: pass `caption_generator` (a BlipForConditionalGeneration) and "
@@ -256,7 +259,10 @@ class StableDiffusionPix2PixZeroPipeline(
         many = isinstance(images, (list, tuple))
         pictures = [one_picture(image) for image in (images if many else [images])]
         model, device = self.caption_generator, self._execution_device
-        values = self.caption_processor(pictures, [CAPTION_START] * len(pictures), return_tensors="pt")
+        tokenizer = self.caption_processor.tokenizer
+        known = tokenizer.unk_token_id not in tokenizer(CAPTION_START).input_ids
+        start = [CAPTION_START] * len(pictures) if known else None
+        values = self.caption_processor(pictures, start, return_tensors="pt")
         before = model.device
         model.to(device)
         try:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from editor import StableDiffusionPix2PixZeroPipeline
 from editor.errors import PictureError
+from zoo.registry import WEIGHTS
 
 from .conftest import GOLDEN, relative
 from .peer import ours, seeded
@@ -120,6 +121,18 @@ def test_round_trip_keeps_everything(pipe: Any, captioner_folder: Path, tmp_path
     assert again.generate_caption([picture, picture]) == [fresh.generate_caption(picture)] * 2
     other = StableDiffusionPipeline.from_pretrained(GOLDEN / "tiny_sd", requires_safety_checker=False)
     assert StableDiffusionPix2PixZeroPipeline.from_pipe(other).unet is other.unet
+
+
+def test_a_captioner_that_lacks_the_usual_start_begins_by_itself() -> None:
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    pipe, folder = ours(), WEIGHTS / "captioner"
+    pipe.caption_generator = BlipForConditionalGeneration.from_pretrained(folder)
+    pipe.caption_processor = BlipProcessor.from_pretrained(folder)
+    picture = Image.open(GOLDEN / "input.png").convert("RGB")
+    both = pipe.generate_caption([picture, picture])
+    assert both == [pipe.generate_caption(picture)] * 2
+    assert not both[0].startswith("a of")
 
 
 def test_output_types(pipe: Any, embeds: Any) -> None:
