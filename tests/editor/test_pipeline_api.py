@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 import sys
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from PIL import Image
 
 from editor import StableDiffusionPix2PixZeroPipeline
 from editor.errors import PictureError
+from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from zoo.registry import WEIGHTS
 
 from .conftest import GOLDEN, relative
@@ -162,11 +164,32 @@ def test_inversion_output(pipe: Any) -> None:
     assert output[1] is output.images is output["images"]
     with pytest.raises(KeyError, match="expected 'latents' or 'images'"):
         output["noise"]
+    assert output[-1] is output.images and output[:1] == (output.latents,)
+    assert dict(output.items()) == dict(zip(output, output.values(), strict=True))
+    assert output.get("latents") is output.latents and output.get("noise", 5) == 5
+    with pytest.raises(IndexError):
+        output[2]
     latents, images = pipe.invert(CAPTION, return_dict=False, output_type="np", **options)
     assert torch.equal(latents, output.latents) and images.shape == (1, 64, 64, 3)
     assert pipe.invert(CAPTION, output_type="latent", **options).images is not None
     explicit = pipe.invert(CAPTION, latents=noise().half(), num_inference_steps=1)
     assert relative(explicit.latents, output.latents) < 1e-2
+
+
+def test_inversion_output_is_pickled_with_its_images(pipe: Any) -> None:
+    output = pipe.invert(CAPTION, image=noise(), num_inference_steps=1, output_type="np")
+    file = io.BytesIO()
+    torch.save(output, file)
+    file.seek(0)
+    for again in (pickle.loads(pickle.dumps(output)), torch.load(file, weights_only=False)):
+        assert torch.equal(again.latents, output.latents)
+        assert np.array_equal(again.images, output.images)
+
+
+def test_a_part_of_an_inversion_output_decodes_nothing() -> None:
+    output = Pix2PixInversionPipelineOutput(noise(), lambda latents: pytest.fail("decoded"))
+    assert output[0] is output[-2] is output[:1][0] is output.get("latents")
+    assert "images" in output
 
 
 def test_sizes_of_any_number(pipe: Any, embeds: Any) -> None:
