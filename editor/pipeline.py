@@ -52,7 +52,7 @@ from editor.regularize import Regulariser
 from editor.safety import run_checker
 from editor.samplers import inverse_twin, make_sampler, usable
 from editor.schedule import Schedule
-from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
+from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.steps import Conditioning
 from zoo.text import dropped_words, encode_text
 
@@ -231,7 +231,7 @@ class StableDiffusionPix2PixZeroPipeline(
         if scaled:
             scale_lora_layers(self.text_encoder, lora_scale)
         try:
-            return encode_text(texts, self.tokenizer, self.text_encoder, clip_skip, device)
+            return encode_text(texts, self.tokenizer, self.text_encoder, plain(clip_skip), device)
         finally:
             if scaled:
                 unscale_lora_layers(self.text_encoder, lora_scale)
@@ -239,8 +239,7 @@ class StableDiffusionPix2PixZeroPipeline(
     @torch.no_grad()
     def get_embeds(self, prompt: str | list[str], batch_size: int = 16) -> torch.Tensor:
         """The mean embedding of some captions, `[1, tokens, dim]`, encoded `batch_size` at a time."""
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size!r}; expected a positive whole number")
+        batch_size = inputs.positive(batch_size, "batch_size")
         texts, device = inputs.as_texts(prompt), self._execution_device
         batches = [self._encode(texts[k : k + batch_size], device) for k in range(0, len(texts), batch_size)]
         return torch.cat(batches).mean(0)[None]
@@ -351,11 +350,12 @@ class StableDiffusionPix2PixZeroPipeline(
         shape or type that was given and the one that was expected.
         """
         prompts = inputs.check_prompts(prompt, prompt_embeds)
-        copies = 1 if num_images_per_prompt is None else num_images_per_prompt
-        if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"`num_images_per_prompt` is {copies!r}; expected a positive whole number")
-        pictures = prompts * copies
-        inputs.check_options(output_type, callback_steps, generator, pictures)
+        copies = inputs.positive(
+            1 if num_images_per_prompt is None else num_images_per_prompt, "num_images_per_prompt"
+        )
+        every = inputs.positive(1 if callback_steps is None else callback_steps, "callback_steps")
+        num_inference_steps, pictures = plain(num_inference_steps), prompts * copies
+        inputs.check_options(output_type, generator, pictures)
         if source_embeds is None or target_embeds is None:
             raise ValueError(
                 "`source_embeds` and `target_embeds` are both needed; the edit goes from one to the other"
@@ -389,7 +389,7 @@ class StableDiffusionPix2PixZeroPipeline(
                 on_step=inputs.as_on_step(
                     self,
                     callback,
-                    callback_steps or 1,
+                    every,
                     callback_on_step_end,
                     self._tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
                     extra,
@@ -442,6 +442,8 @@ class StableDiffusionPix2PixZeroPipeline(
         Callbacks as in `__call__`. Returns latents `[pictures, C, h, w]` float32.
         """
         prompts = inputs.check_prompts(prompt, prompt_embeds)
+        every = inputs.positive(1 if callback_steps is None else callback_steps, "callback_steps")
+        num_inference_steps = plain(num_inference_steps)
         if (image is None) == (latents is None):
             raise ValueError("expected one of `image` and `latents`, the picture and its encoding")
         device, channels = self._execution_device, self.unet.config.in_channels
@@ -450,7 +452,7 @@ class StableDiffusionPix2PixZeroPipeline(
             clean, pixels = inputs.split_image(image, self.vae.config.latent_channels, self.vae_scale_factor)
         given = len(pixels if pixels is not None else clean)  # type: ignore[arg-type]
         pictures = inputs.match_batch(given, prompts)
-        inputs.check_options(output_type, callback_steps, generator, pictures)
+        inputs.check_options(output_type, generator, pictures)
         generator = seeded(0) if generator is None else generator
         if pixels is not None:
             if isinstance(generator, list):
@@ -482,7 +484,7 @@ class StableDiffusionPix2PixZeroPipeline(
                 on_step=inputs.as_on_step(
                     self,
                     callback,
-                    callback_steps or 1,
+                    every,
                     callback_on_step_end,
                     self._tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
                     extra,

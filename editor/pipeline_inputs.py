@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from editor.images import pad_to_multiple, to_pixels
+from editor.settings import plain
 from editor.steps import OnStep
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -49,13 +50,18 @@ def check_embeds(embeds: Any, name: str, like: tuple[int, ...] | None = None) ->
         raise ValueError(f"`{name}` has shape {tuple(embeds.shape)}; expected [{expected}]")
 
 
-def check_options(output_type: Any, callback_steps: Any, generator: Any, pictures: int) -> None:
-    """Refuse an unknown output type, a callback interval below 1, and a wrong number of generators."""
+def positive(value: Any, name: str, of: str = "") -> int:
+    """A positive whole number, Python's or NumPy's, as Python's."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"`{name}` is {value!r}; expected a positive whole number{of}")
+    return number
+
+
+def check_options(output_type: Any, generator: Any, pictures: int) -> None:
+    """Refuse an unknown output type and a wrong number of generators."""
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}")
-    whole = isinstance(callback_steps, int) and not isinstance(callback_steps, bool)
-    if not whole or callback_steps <= 0:
-        raise ValueError(f"`callback_steps` is {callback_steps!r}; expected a positive whole number")
     if generator is None or isinstance(generator, torch.Generator):
         return
     if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
@@ -73,9 +79,8 @@ def latent_size(
 
     None is the size of the given latents, or the model's own. Given both, they must agree.
     """
-    for name, value in (("height", height), ("width", width)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"`{name}` is {value!r}; expected a positive whole number of pixels")
+    height = None if height is None else positive(height, "height", " of pixels")
+    width = None if width is None else positive(width, "width", " of pixels")
     if latents is None:
         rows = native[0] if height is None else -(-height // factor)
         columns = native[1] if width is None else -(-width // factor)

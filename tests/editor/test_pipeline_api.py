@@ -362,6 +362,29 @@ def test_refusals(pipe: Any, embeds: Any) -> None:
         StableDiffusionPix2PixZeroPipeline(**{**pipe.components, "safety_checker": torch.nn.Identity()})
 
 
+def test_whole_numbers_of_numpy(pipe: Any, embeds: Any) -> None:
+    options = {
+        "num_inference_steps": 2,
+        "num_images_per_prompt": 2,
+        "height": 64,
+        "width": 61,
+        "clip_skip": 1,
+    }
+    expected = pipe(CAPTION, output_type="np", **options, **embeds).images
+    numbers = {name: np.int64(value) for name, value in options.items()}
+    numbers["callback_steps"] = np.int32(1)
+    assert np.array_equal(pipe(CAPTION, output_type="np", **numbers, **embeds).images, expected)
+    assert torch.equal(pipe.get_embeds(["a", "b"], np.int64(1)), pipe.get_embeds(["a", "b"], 1))
+    inverted = pipe.invert(CAPTION, noise(), np.int64(2), callback_steps=None).latents
+    assert torch.equal(inverted, pipe.invert(CAPTION, noise(), 2).latents)
+    for name in numbers:
+        for wrong in (True, np.bool_(True), np.float64(1)):
+            with pytest.raises(ValueError, match="whole number"):
+                pipe(CAPTION, **{**options, name: wrong}, **embeds)
+    with pytest.raises(ValueError, match="`batch_size` is True"):
+        pipe.get_embeds(["a"], batch_size=True)
+
+
 def test_the_safety_checker_is_missed_aloud(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     StableDiffusionPix2PixZeroPipeline(**pipe.components)
     assert "The safety checker is off" in caplog.text
