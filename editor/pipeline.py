@@ -355,7 +355,8 @@ class StableDiffusionPix2PixZeroPipeline(
         )
         every = inputs.positive(1 if callback_steps is None else callback_steps, "callback_steps")
         num_inference_steps, pictures = plain(num_inference_steps), prompts * copies
-        inputs.check_options(output_type, generator, pictures)
+        output_type = inputs.as_output_type(output_type)
+        inputs.check_generators(generator, pictures)
         if source_embeds is None or target_embeds is None:
             raise ValueError(
                 "`source_embeds` and `target_embeds` are both needed; the edit goes from one to the other"
@@ -452,7 +453,8 @@ class StableDiffusionPix2PixZeroPipeline(
             clean, pixels = inputs.split_image(image, self.vae.config.latent_channels, self.vae_scale_factor)
         given = len(pixels if pixels is not None else clean)  # type: ignore[arg-type]
         pictures = inputs.match_batch(given, prompts)
-        inputs.check_options(output_type, generator, pictures)
+        output_type = inputs.as_output_type(output_type)
+        inputs.check_generators(generator, pictures)
         generator = seeded(0) if generator is None else generator
         if pixels is not None:
             if isinstance(generator, list):
@@ -562,7 +564,7 @@ class StableDiffusionPix2PixZeroPipeline(
         """Latents in the dtype that the autoencoder takes."""
         return latents if self.vae is None else latents.to(self.vae.dtype)
 
-    def _decode(self, latents: torch.Tensor, output_type: str | None, device: torch.device) -> Any:
+    def _decode(self, latents: torch.Tensor, output_type: str, device: torch.device) -> Any:
         if output_type == "latent":
             return latents
         image = decode_latents(self.vae, latents, device)
@@ -571,7 +573,7 @@ class StableDiffusionPix2PixZeroPipeline(
     def _finish(
         self,
         latents: torch.Tensor,
-        output_type: str | None,
+        output_type: str,
         height: int | None,
         width: int | None,
         device: torch.device,

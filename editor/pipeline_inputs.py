@@ -12,6 +12,8 @@ from editor.settings import plain
 from editor.steps import OnStep
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+#: What diffusers, too, reads as "np".
+ARRAY_TYPES = (None, "numpy", "np.array")
 
 
 def as_texts(texts: Any, name: str = "prompt") -> list[str]:
@@ -58,10 +60,17 @@ def positive(value: Any, name: str, of: str = "") -> int:
     return number
 
 
-def check_options(output_type: Any, generator: Any, pictures: int) -> None:
-    """Refuse an unknown output type and a wrong number of generators."""
+def as_output_type(output_type: Any) -> str:
+    """One of `OUTPUT_TYPES`; ValueError for what is none."""
+    if output_type in ARRAY_TYPES:
+        return "np"
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}")
+    return output_type
+
+
+def check_generators(generator: Any, pictures: int) -> None:
+    """Refuse a wrong number of generators."""
     if generator is None or isinstance(generator, torch.Generator):
         return
     if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):

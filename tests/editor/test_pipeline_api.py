@@ -138,7 +138,7 @@ def test_a_captioner_that_lacks_the_usual_start_begins_by_itself() -> None:
 
 
 def test_output_types(pipe: Any, embeds: Any) -> None:
-    def run(kind: str, **options: Any) -> Any:
+    def run(kind: str | None, **options: Any) -> Any:
         return pipe(CAPTION, num_inference_steps=1, output_type=kind, latents=noise(2), **embeds, **options)
 
     with pytest.raises(ValueError, match=r"has shape \(2, 4, 8, 8\); expected \(1, 4, 8, 8\)"):
@@ -149,6 +149,10 @@ def test_output_types(pipe: Any, embeds: Any) -> None:
     assert array.shape == (2, 64, 64, 3) and array.min() >= 0 and array.max() <= 1
     assert tensor.shape == (2, 3, 64, 64)
     assert np.array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
+    for kind in (None, "numpy", "np.array"):
+        assert np.array_equal(run(kind, **both).images, array)
+    images = pipe.invert(CAPTION, latents=noise(), num_inference_steps=1, output_type=None).images
+    assert isinstance(images, np.ndarray)
     assert run("latent", **both).images.shape == (2, 4, 8, 8)
     images, flags = run("np", return_dict=False, **both)
     assert np.array_equal(images, array) and flags is None
