@@ -45,7 +45,7 @@ from editor import pipeline_inputs as inputs
 from editor.edit import edit
 from editor.images import one_picture
 from editor.invert import invert
-from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
+from editor.latents import decode_latents, draw_noise, encode_pixels
 from editor.models import caption_room, latent_factor
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from editor.regularize import Regulariser
@@ -356,7 +356,7 @@ class StableDiffusionPix2PixZeroPipeline(
         every = inputs.positive(1 if callback_steps is None else callback_steps, "callback_steps")
         num_inference_steps, pictures = plain(num_inference_steps), prompts * copies
         output_type = inputs.as_output_type(output_type)
-        inputs.check_generators(generator, pictures)
+        generator = inputs.as_generators(generator, pictures)
         if source_embeds is None or target_embeds is None:
             raise ValueError(
                 "`source_embeds` and `target_embeds` are both needed; the edit goes from one to the other"
@@ -375,7 +375,6 @@ class StableDiffusionPix2PixZeroPipeline(
         )
         inputs.check_embeds(source_embeds, "source_embeds", tuple(conditioning.prompt.shape[1:]))
         direction = self.construct_direction(source_embeds, target_embeds).to(conditioning.prompt)
-        generator = seeded(0) if generator is None else generator
         noise = self._noise(height, width, latents, pictures, generator, device)
         sampler = make_sampler(self.scheduler, num_inference_steps, pictures, generator, eta)
         extra = {"prompt_embeds": conditioning.prompt, "negative_prompt_embeds": conditioning.negative}
@@ -454,8 +453,7 @@ class StableDiffusionPix2PixZeroPipeline(
         given = len(pixels if pixels is not None else clean)  # type: ignore[arg-type]
         pictures = inputs.match_batch(given, prompts)
         output_type = inputs.as_output_type(output_type)
-        inputs.check_generators(generator, pictures)
-        generator = seeded(0) if generator is None else generator
+        generator = inputs.as_generators(generator, pictures)
         if pixels is not None:
             if isinstance(generator, list):
                 pixels = pixels.expand(pictures, -1, -1, -1)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from editor.images import pad_to_multiple, to_pixels
+from editor.latents import seeded
 from editor.settings import plain
 from editor.steps import OnStep
 
@@ -69,16 +70,19 @@ def as_output_type(output_type: Any) -> str:
     return output_type
 
 
-def check_generators(generator: Any, pictures: int) -> None:
-    """Refuse a wrong number of generators."""
-    if generator is None or isinstance(generator, torch.Generator):
-        return
+def as_generators(generator: Any, pictures: int) -> torch.Generator | list[torch.Generator]:
+    """One generator, or a list of one for each picture; None is seed 0."""
+    if generator is None:
+        return seeded(0)
+    if isinstance(generator, torch.Generator):
+        return generator
     if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
         raise TypeError(
             f"`generator` is a {type(generator).__name__}; expected a torch.Generator or a list of them"
         )
     if len(generator) != pictures:
         raise ValueError(f"{len(generator)} generators for {pictures} pictures; expected one each")
+    return list(generator)
 
 
 def latent_size(

@@ -282,6 +282,12 @@ def test_lists_of_everything(pipe: Any, embeds: Any) -> None:
         assert relative(both[k : k + 1], alone) < 1e-4
     two = pipe.invert(["a cat", CAPTION], image=pictures[0], num_inference_steps=2).latents
     assert two.shape[0] == 2
+    options = {"image": pictures[0], "num_inference_steps": 1}
+    found = [
+        pipe.invert(["a cat", CAPTION], generator=kind([seeded(1), seeded(2)]), **options).latents
+        for kind in (list, tuple)
+    ]
+    assert torch.equal(*found)
     with pytest.raises(ValueError, match="2 pictures and 3 prompts; expected as many, or one of either"):
         pipe.invert(["a", "b", "c"], image=pictures)
 
