@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 #: The longer side over the shorter one, which is what is brought to the models' size.
 MOST_ELONGATED = 16
+#: How far rounding may take a float out of its range.
+RANGE_SLACK = 1e-3
 BACKGROUND = (255, 255, 255)
 _DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -272,8 +274,7 @@ def _from_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 def _check_range(low: float, high: float, least: float, what: str) -> None:
     """Floats outside their range are a mistake (0 to 255, say), not a very bright picture."""
-    slack = 1e-3
-    if not (low >= least - slack and high <= 1 + slack):
+    if not (low >= least - RANGE_SLACK and high <= 1 + RANGE_SLACK):
         raise PictureError(
             f"{what} of floats has values from {low:g} to {high:g}; expected {least:g} to 1"
             + (" (0 to 255 is for uint8)" if high > 2 else "")

@@ -430,8 +430,9 @@ class StableDiffusionPix2PixZeroPipeline(
 
         prompt: the caption, or one for each picture; or `prompt_embeds` `[prompts, tokens, dim]`.
         image: a PIL image, array or path, or a tensor (see `editor.images.to_pixels`), or a list of them;
-            one of any size, several of one size. A floating tensor of the latents' channels is taken for
-            scaled latents and not encoded; `latents` says so explicitly.
+            one of any size, several of one size; an RGB array may be in [-1, 1], as a tensor may. A floating
+            tensor of the latents' channels is taken for scaled latents and not encoded; `latents` says so
+            explicitly.
         generator: draws the autoencoder's sample and the regulariser's rolls; one, or a list of one for each
             picture; on any device. None is seed 0.
         cross_attention_guidance_amount: accepted for compatibility; there is no reference to follow yet.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from editor.images import pad_to_multiple, to_pixels
+from editor.images import RANGE_SLACK, pad_to_multiple, to_pixels
 from editor.latents import seeded
 from editor.settings import plain
 from editor.steps import OnStep
@@ -121,7 +122,8 @@ def split_image(image: Any, channels: int, factor: int) -> tuple[torch.Tensor | 
     """(latents, None) where the image is a floating tensor of the latents' channels, else (None, pixels).
 
     Latents `[B, channels, h, w]`; pixels `[B, 3, H, W]` in [-1, 1], padded at the right and the bottom to
-    what the autoencoder takes. Pictures with transparency are arrays, PIL images or uint8 tensors.
+    what the autoencoder takes. RGB arrays of floats may be in [-1, 1], as tensors may. Pictures with
+    transparency are arrays, PIL images or uint8 tensors.
     """
     tensors = image if isinstance(image, (list, tuple)) else [image]
     if tensors and all(_looks_like_latents(tensor, channels) for tensor in tensors):
@@ -130,7 +132,17 @@ def split_image(image: Any, channels: int, factor: int) -> tuple[torch.Tensor | 
         if len(shapes) > 1:
             raise ValueError(f"the latents of one batch differ in shape: {sorted(shapes)}")
         return torch.cat(batches).detach().float(), None
-    return None, pad_to_multiple(to_pixels(image), factor)
+    pictures = [_signed_as_tensor(picture) for picture in tensors]
+    return None, pad_to_multiple(to_pixels(pictures), factor)
+
+
+def _signed_as_tensor(picture: Any) -> Any:
+    """An array `[..., H, W, 3]` of floats below 0 as the tensor `[..., 3, H, W]` in [-1, 1]; else the same."""
+    signed = isinstance(picture, np.ndarray) and picture.dtype.kind == "f" and picture.ndim in (3, 4)
+    # what rounding leaves below 0 in a picture in [0, 1] does not make it one in [-1, 1]
+    if not signed or picture.shape[-1] != 3 or picture.min(initial=0.0) >= -RANGE_SLACK:
+        return picture
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(picture, -1, -3), dtype=np.float32))
 
 
 def _looks_like_latents(value: Any, channels: int) -> bool:

@@ -26,6 +26,8 @@ from PIL import Image
 
 from editor import StableDiffusionPix2PixZeroPipeline
 from editor.errors import PictureError
+from editor.images import to_pixels
+from editor.pipeline_inputs import split_image
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from zoo.registry import WEIGHTS
 
@@ -448,6 +450,20 @@ def test_latents_of_a_half_precision_pipeline_can_be_decoded(embeds: Any) -> Non
     latents = pipe(CAPTION, callback=lambda i, t, latents: seen.append(decode(latents)), **options).images
     assert torch.equal(decode(latents), seen[-1])
     assert pipe.invert(CAPTION, latents=noise(), num_inference_steps=1).latents.dtype == torch.float32
+
+
+def test_arrays_from_minus_one_to_one() -> None:
+    """As the tensors of the same numbers; the range of the others, and of what is not RGB, stays [0, 1]."""
+    signed = np.random.default_rng(0).uniform(-1, 1, (2, 9, 10, 3))
+    expected = to_pixels(torch.from_numpy(signed).permute(0, 3, 1, 2))
+    for image in (signed, list(signed), signed.astype(np.float32)):
+        _, pixels = split_image(image, 4, 1)
+        assert pixels is not None and torch.allclose(pixels, expected, atol=1e-6)
+    barely = np.maximum(signed, -1e-4)
+    assert torch.equal(split_image(barely, 4, 1)[1], to_pixels(barely))
+    for wrong, least in ((signed[..., :1], "0"), (2 * signed, "-1"), (signed[0, ..., 0], "0")):
+        with pytest.raises(PictureError, match=f"expected {least} to 1"):
+            split_image(wrong, 4, 1)
 
 
 @settings(max_examples=25, deadline=None)
