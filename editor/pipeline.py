@@ -54,7 +54,7 @@ from editor.samplers import inverse_twin, make_sampler, usable
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.steps import Conditioning
-from zoo.text import dropped_words, encode_text
+from zoo.text import dropped_words, encode_text, text_length
 
 __all__ = ["Pix2PixInversionPipelineOutput", "StableDiffusionPix2PixZeroPipeline"]
 
@@ -217,13 +217,12 @@ class StableDiffusionPix2PixZeroPipeline(
     ) -> torch.Tensor:
         """Texts to embeddings, with learned tokens and LoRA layers where they are loaded."""
         texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in texts]
+        length = text_length(self.tokenizer, self.text_encoder)
         for text in texts:
-            lost = dropped_words(text, self.tokenizer)
+            lost = dropped_words(text, self.tokenizer, length)
             if lost:
                 logger.warning(
-                    "The text encoder reads %d tokens; this end of the prompt was cut off: %r",
-                    self.tokenizer.model_max_length,
-                    lost,
+                    "The text encoder reads %d tokens; this end of the prompt was cut off: %r", length, lost
                 )
         if lora_scale is not None:
             self._lora_scale = lora_scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import pickle
@@ -405,6 +406,17 @@ def test_the_safety_checker_is_missed_aloud(pipe: Any, caplog: pytest.LogCapture
 def test_a_prompt_too_long_is_cut_aloud(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         pipe.encode_prompt("cat " * 300, "cpu", 1, False)
+    assert "The text encoder reads 77 tokens" in caplog.text
+
+
+def test_a_tokenizer_without_a_length_has_its_encoders(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = pipe.get_embeds(["a cat"])
+    monkeypatch.setattr(pipe, "tokenizer", copy.deepcopy(pipe.tokenizer))
+    pipe.tokenizer.model_max_length = int(1e30)
+    assert torch.equal(pipe.get_embeds(["a cat"]), expected)
+    pipe.encode_prompt("cat " * 300, "cpu", 1, False)
     assert "The text encoder reads 77 tokens" in caplog.text
 
 
