@@ -180,8 +180,9 @@ class StableDiffusionPix2PixZeroPipeline(
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Prompt and negative prompt embeddings, `[prompts · num_images_per_prompt, tokens, dim]` each.
 
-        One negative prompt serves all prompts; None is "". The second is None without classifier-free
-        guidance. `clip_skip` leaves out that many of the text encoder's last layers for the prompt.
+        One negative prompt serves all prompts; None is ""; it gets as many tokens as they. The second is None
+        without classifier-free guidance. `clip_skip` leaves out that many of the text encoder's last layers for
+        the prompt.
         """
         count = inputs.check_prompts(prompt, prompt_embeds)
         device = device or self._execution_device
@@ -193,7 +194,14 @@ class StableDiffusionPix2PixZeroPipeline(
             texts = inputs.as_texts("" if negative_prompt is None else negative_prompt, "negative_prompt")
             if len(texts) not in (1, count):
                 raise ValueError(f"{len(texts)} negative prompts for {count} prompts; expected 1 or {count}")
-            negative_prompt_embeds = self._encode(texts, device, lora_scale)
+            length, longest = prompt_embeds.shape[1], text_length(self.tokenizer, self.text_encoder)
+            if not 2 <= length <= longest:  # the start and the end token are always there
+                raise ValueError(
+                    f"`prompt_embeds` has {length} tokens, and a negative prompt can be encoded with 2 to "
+                    f"{longest}; pass `negative_prompt_embeds` of the same shape too"
+                )
+            negative_prompt_embeds = self._encode(texts, device, lora_scale, length=length)
+            inputs.check_embeds(prompt_embeds, "prompt_embeds", tuple(negative_prompt_embeds.shape[1:]))
         if not do_classifier_free_guidance or negative_prompt_embeds is None:
             return prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0), None
         inputs.check_embeds(negative_prompt_embeds, "negative_prompt_embeds", tuple(prompt_embeds.shape[1:]))
@@ -214,10 +222,14 @@ class StableDiffusionPix2PixZeroPipeline(
         device: torch.device,
         lora_scale: float | None = None,
         clip_skip: int | None = None,
+        length: int | None = None,
     ) -> torch.Tensor:
-        """Texts to embeddings, with learned tokens and LoRA layers where they are loaded."""
+        """Texts to embeddings, with learned tokens and LoRA layers where they are loaded.
+
+        `length` is their number of tokens, None the text encoder's own.
+        """
         texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in texts]
-        length = text_length(self.tokenizer, self.text_encoder)
+        length = length or text_length(self.tokenizer, self.text_encoder)
         for text in texts:
             lost = dropped_words(text, self.tokenizer, length)
             if lost:
@@ -230,7 +242,7 @@ class StableDiffusionPix2PixZeroPipeline(
         if scaled:
             scale_lora_layers(self.text_encoder, lora_scale)
         try:
-            return encode_text(texts, self.tokenizer, self.text_encoder, plain(clip_skip), device)
+            return encode_text(texts, self.tokenizer, self.text_encoder, plain(clip_skip), device, length)
         finally:
             if scaled:
                 unscale_lora_layers(self.text_encoder, lora_scale)

@@ -22,10 +22,11 @@ def encode_text(
     text_encoder: Any,
     clip_skip: int | None = None,
     device: torch.device | None = None,
+    length: int | None = None,
 ) -> Tensor:
     """The text encoder's last hidden state for every text: ``[B, tokens, dim]`` in the encoder's dtype.
 
-    Every text is padded and truncated to `text_length` (pix2pix-zero, section 3.1).
+    Every text is padded and truncated to ``length`` tokens, by default `text_length` (pix2pix-zero, section 3.1).
     ``clip_skip`` leaves out that many of the last layers; the final layer norm is applied all the same, as
     ``StableDiffusionPipeline.encode_prompt`` does. ``device`` is where an offloaded encoder will run; None is
     where it is. Raises ValueError for a ``clip_skip`` that the encoder has no layers for.
@@ -35,7 +36,7 @@ def encode_text(
     tokens = tokenizer(
         list(texts),
         padding="max_length",
-        max_length=text_length(tokenizer, text_encoder),
+        max_length=length or text_length(tokenizer, text_encoder),
         truncation=True,
         return_tensors="pt",
     )

@@ -31,6 +31,7 @@ from editor.images import to_pixels
 from editor.pipeline_inputs import split_image
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from zoo.registry import WEIGHTS
+from zoo.text import encode_text
 
 from .conftest import GOLDEN, relative
 from .peer import ours, seeded
@@ -260,6 +261,24 @@ def test_embeddings_instead_of_texts(pipe: Any, embeds: Any) -> None:
     assert torch.equal(found, expected)
     inverted = pipe.invert(prompt_embeds=prompt, image=noise(), num_inference_steps=2).latents
     assert torch.equal(inverted, pipe.invert(CAPTION, image=noise(), num_inference_steps=2).latents)
+
+
+def test_embeddings_of_another_length(pipe: Any, embeds: Any) -> None:
+    """The negative prompt is encoded at the length of short embeddings; of long ones it has to be given."""
+    short = {name: value[:, :4] for name, value in embeds.items()}
+    prompt, options = noise()[0, :1, :4].repeat(1, 1, 4), {"num_inference_steps": 1, **short}
+    _, negative = pipe.encode_prompt(None, prompt_embeds=prompt, negative_prompt="a")
+    assert negative.shape == prompt.shape
+    assert torch.equal(negative, encode_text(["a"], pipe.tokenizer, pipe.text_encoder, length=4))
+    found = pipe(prompt_embeds=prompt, output_type="latent", **options).images
+    assert torch.isfinite(found).all()
+    for wrong in (torch.zeros(1, 78, 32), torch.zeros(1, 1, 32)):
+        with pytest.raises(ValueError, match=r"`prompt_embeds` has (78|1) tokens, and a negative .* 2 to 77"):
+            pipe(prompt_embeds=wrong, **options)
+    with pytest.raises(
+        ValueError, match=r"`prompt_embeds` has shape \(1, 4, 64\); expected \[batch, 4, 32\]"
+    ):
+        pipe(prompt_embeds=torch.zeros(1, 4, 64), **options)
 
 
 def test_lists_of_everything(pipe: Any, embeds: Any) -> None:
