@@ -353,7 +353,7 @@ class StableDiffusionPix2PixZeroPipeline(
         callback: called with (step, timestep, latents) every `callback_steps` steps of the reference and of
             the edit, which take turns; of an autoencoder in half precision with a copy in its dtype.
             `callback_on_step_end(pipe, step, timestep, kwargs)` comes after every step of both, and may
-            return other latents. `pipe.stage` says whose step it is.
+            return other latents, nothing else. `pipe.stage` says whose step it is.
         cross_attention_kwargs: for the attention processors; `scale` is that of LoRA layers.
         clip_skip: how many of the text encoder's last layers to leave out.
 

@@ -187,6 +187,14 @@ def as_on_step(
                 given = {name: values[name] for name in tensor_inputs}
                 answer = on_step_end(pipe, i, timestep, given) or {}
                 replaced = answer.get("latents")
+                others = [
+                    name for name in answer if name != "latents" and answer[name] is not values.get(name)
+                ]
+                if others:
+                    raise ValueError(
+                        f"`callback_on_step_end` returned another {', '.join(others)}; only latents can be "
+                        "replaced between steps: return the rest as it was given, or leave it out"
+                    )
         finally:
             pipe.stage = None
         if stage != "reference":

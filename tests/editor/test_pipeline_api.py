@@ -253,6 +253,19 @@ def test_callbacks(pipe: Any, embeds: Any) -> None:
         )
 
 
+def test_a_callback_can_replace_nothing_but_latents(pipe: Any, embeds: Any) -> None:
+    names = ["latents", "prompt_embeds"]
+
+    def run(at_end: Any) -> torch.Tensor:
+        options = {"callback_on_step_end": at_end, "callback_on_step_end_tensor_inputs": names, **embeds}
+        return pipe(CAPTION, latents=noise(), num_inference_steps=1, output_type="latent", **options).images
+
+    assert torch.equal(run(lambda pipe, i, t, kwargs: kwargs), run(lambda pipe, i, t, kwargs: None))
+    with pytest.raises(ValueError, match="returned another prompt_embeds; only latents can be replaced"):
+        run(lambda pipe, i, t, kwargs: {**kwargs, "prompt_embeds": 0 * kwargs["prompt_embeds"]})
+    assert pipe.stage is None
+
+
 def test_embeddings_instead_of_texts(pipe: Any, embeds: Any) -> None:
     prompt, negative = pipe.encode_prompt(CAPTION, "cpu", 1, True, "blurry")
     options = {"latents": noise(), "num_inference_steps": 2, "output_type": "latent", **embeds}
