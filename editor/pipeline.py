@@ -62,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 CAPTION_START = "a photography of"
 CAPTION_TOKENS = 128
+#: Rows and columns of the latents where neither the UNet nor the autoencoder says them: Stable Diffusion's.
+LATENT_SIZE = 64
 
 Callback = Callable[[int, int, torch.Tensor], None]
 Generator = torch.Generator | list[torch.Generator] | None
@@ -553,6 +555,9 @@ class StableDiffusionPix2PixZeroPipeline(
             what = getattr(latents, "shape", type(latents).__name__)
             raise ValueError(f"`latents` is {what}; expected a tensor [pictures, channels, height, width]")
         size = self.unet.config.sample_size
+        if size is None:
+            pixels = getattr(getattr(self.vae, "config", None), "sample_size", None)
+            size = pixels // self.vae_scale_factor if isinstance(pixels, int) else LATENT_SIZE
         native = (size, size) if isinstance(size, int) else tuple(size)
         rows, columns = inputs.latent_size(height, width, latents, native, self.vae_scale_factor)
         shape = (pictures, self.unet.config.in_channels, rows, columns)

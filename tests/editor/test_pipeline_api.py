@@ -214,6 +214,18 @@ def test_sizes_of_any_number(pipe: Any, embeds: Any) -> None:
         pipe(CAPTION, height=64, **options)
 
 
+def test_a_unet_that_names_no_size(embeds: Any) -> None:
+    fresh = ours()
+    fresh.unet.register_to_config(sample_size=None)
+    fresh.vae.register_to_config(sample_size=48)
+    options = {"num_inference_steps": 1, **embeds}
+    assert fresh(CAPTION, latents=noise(), **options).images[0].size == (64, 64)
+    assert fresh(CAPTION, height=40, width=32, **options).images[0].size == (32, 40)
+    assert fresh(CAPTION, **options).images[0].size == (48, 48)
+    fresh.vae = None
+    assert fresh._noise(None, None, None, 1, seeded(0), torch.device("cpu")).shape == (1, 4, 64, 64)
+
+
 def test_callbacks(pipe: Any, embeds: Any) -> None:
     old: list[tuple[int, float]] = []
     stages: list[tuple[str, int]] = []
