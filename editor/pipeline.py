@@ -11,6 +11,9 @@ it gives the same numbers to rounding. Where the published code goes wrong it di
 * Noise drawn by a scheduler is the same for the reference and the edit.
 * For velocity prediction the inversion's regulariser reads the noise at the sample's own level, and guidance
   moves a sample by a root mean square of at most `VELOCITY_GUIDANCE_LIMIT` a step.
+
+The steps in between are not methods here: `_encode_prompt`, `decode_latents`, `prepare_latents` and the like of
+the deprecated class are missing.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -292,12 +296,18 @@ class StableDiffusionPix2PixZeroPipeline(
         return (embs_target.mean(0) - embs_source.mean(0)).unsqueeze(0)
 
     def run_safety_checker(
-        self, image: torch.Tensor, device: torch.device, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, list[bool] | None]:
-        """Pixels `[B, 3, H, W]` with flagged pictures blacked out, and the flags (None without a checker)."""
+        self, image: torch.Tensor | np.ndarray, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Any, list[bool] | None]:
+        """The pictures with flagged ones blacked out, and the flags (None without a checker).
+
+        Pictures are pixels `[B, 3, H, W]` in [-1, 1], or an array `[B, H, W, 3]` in [0, 1].
+        """
         if self.safety_checker is None:
             return image, None
-        pictures = self.image_processor.postprocess(image, output_type="pil")
+        if isinstance(image, torch.Tensor):
+            pictures = self.image_processor.postprocess(image, output_type="pil")
+        else:
+            pictures = self.image_processor.numpy_to_pil(image)
         image, flags = run_checker(
             self.safety_checker, self.feature_extractor, pictures, image, device, dtype
         )

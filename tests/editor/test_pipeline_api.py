@@ -447,6 +447,23 @@ def test_the_safety_checker_is_missed_aloud(pipe: Any, caplog: pytest.LogCapture
     assert "The safety checker is off" in caplog.text
 
 
+def test_the_safety_checker_takes_arrays_too() -> None:
+    from transformers import CLIPImageProcessor
+
+    class Checker(torch.nn.Module):
+        def forward(self, images: Any, clip_input: torch.Tensor) -> tuple[Any, list[bool]]:
+            return images, [bool(value > 0) for value in clip_input.mean((1, 2, 3))]
+
+    checked = ours()
+    checked.safety_checker = Checker()
+    checked.feature_extractor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16)
+    pictures = np.stack([np.zeros((16, 16, 3), np.float32), np.ones((16, 16, 3), np.float32)])
+    images, flags = checked.run_safety_checker(pictures, torch.device("cpu"), torch.float32)
+    assert images is pictures and flags == [False, True]
+    tensor = 2 * torch.from_numpy(pictures).permute(0, 3, 1, 2) - 1
+    assert checked.run_safety_checker(tensor, torch.device("cpu"), torch.float32)[1] == flags
+
+
 def test_a_prompt_too_long_is_cut_aloud(pipe: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         pipe.encode_prompt("cat " * 300, "cpu", 1, False)
