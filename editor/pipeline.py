@@ -473,7 +473,12 @@ class StableDiffusionPix2PixZeroPipeline(
         device, channels = self._execution_device, self.unet.config.in_channels
         pixels, clean = None, latents
         if latents is None:
-            clean, pixels = inputs.split_image(image, self.vae.config.latent_channels, self.vae_scale_factor)
+            latent_channels = channels if self.vae is None else self.vae.config.latent_channels
+            clean, pixels = inputs.split_image(image, latent_channels, self.vae_scale_factor)
+            if pixels is not None and self.vae is None:
+                raise ValueError(
+                    "there is no autoencoder to encode `image` with; pass `vae`, or the encoded picture as `latents`"
+                )
         given = len(pixels if pixels is not None else clean)  # type: ignore[arg-type]
         pictures = inputs.match_batch(given, prompts)
         output_type = inputs.as_output_type(output_type)

@@ -200,6 +200,15 @@ def test_a_part_of_an_inversion_output_decodes_nothing() -> None:
     assert "images" in output
 
 
+def test_latents_are_inverted_without_an_autoencoder(pipe: Any) -> None:
+    bare = StableDiffusionPix2PixZeroPipeline(**{**pipe.components, "vae": None})
+    options = {"num_inference_steps": 1, "output_type": "latent"}
+    expected = pipe.invert(CAPTION, latents=noise(), **options).latents
+    assert torch.equal(bare.invert(CAPTION, image=noise(), **options).latents, expected)
+    with pytest.raises(ValueError, match="there is no autoencoder to encode `image` with"):
+        bare.invert(CAPTION, image=torch.rand(1, 3, 8, 8), **options)
+
+
 def test_sizes_of_any_number(pipe: Any, embeds: Any) -> None:
     image = pipe(CAPTION, height=50, width=61, num_inference_steps=1, **embeds).images[0]
     assert image.size == (61, 50)
