@@ -38,6 +38,8 @@ _TURNS = {
 }
 #: Where Pillow keeps what may say how a picture is turned.
 _TURNED_BY = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+#: How far rounding may take a float out of its range.
+RANGE_SLACK = 1e-3
 _DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -327,8 +329,7 @@ def _from_tensor(tensor: torch.Tensor, background: int) -> torch.Tensor:
 
 def _check_range(low: float, high: float, least: float, what: str) -> None:
     """Floats outside their range are a mistake (0 to 255, say), not a very bright picture."""
-    slack = 1e-3
-    if not (low >= least - slack and high <= 1 + slack):
+    if not (low >= least - RANGE_SLACK and high <= 1 + RANGE_SLACK):
         raise PictureError(
             f"{what} of floats has values from {low:g} to {high:g}; expected {least:g} to 1"
             + (" (0 to 255 is for uint8)" if high > 2 else "")

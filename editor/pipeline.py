@@ -11,6 +11,9 @@ it gives the same numbers to rounding. Where the published code goes wrong it di
 * Noise drawn by a scheduler is the same for the reference and the edit.
 * For velocity prediction the inversion's regulariser reads the noise at the sample's own level, and guidance
   moves a sample by a root mean square of at most `VELOCITY_GUIDANCE_LIMIT` a step.
+
+The steps in between are not methods here: `_encode_prompt`, `decode_latents`, `prepare_latents` and the like of
+the deprecated class are missing.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -32,7 +36,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLo
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
+from diffusers.utils import USE_PEFT_BACKEND, scale_lora_layers, unscale_lora_layers
 from transformers import (
     BlipForConditionalGeneration,
     BlipProcessor,
@@ -45,16 +49,16 @@ from editor import pipeline_inputs as inputs
 from editor.edit import edit
 from editor.images import one_picture
 from editor.invert import invert
-from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
-from editor.models import caption_room, latent_factor
+from editor.latents import decode_latents, draw_noise, encode_pixels
+from editor.models import USUAL_SIZE, caption_room, latent_factor
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from editor.regularize import Regulariser
 from editor.safety import run_checker
 from editor.samplers import inverse_twin, make_sampler, usable
 from editor.schedule import Schedule
-from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings
+from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.steps import Conditioning
-from zoo.text import dropped_words, encode_text
+from zoo.text import dropped_words, encode_text, text_length
 
 __all__ = ["Pix2PixInversionPipelineOutput", "StableDiffusionPix2PixZeroPipeline"]
 
@@ -77,8 +81,9 @@ class StableDiffusionPix2PixZeroPipeline(
 
     Components as in diffusers: `vae`, `text_encoder`, `tokenizer`, `unet`, `scheduler` (DDIM, DDPM, LMS,
     Euler or Euler ancestral; another is replaced by its DDIM twin with a log line), and optionally
-    `feature_extractor` and `safety_checker`, `inverse_scheduler` (None: made from the scheduler),
-    `caption_generator` and `caption_processor` (BLIP). All survive `save_pretrained`, also if assigned later.
+    `feature_extractor` and `safety_checker`, `inverse_scheduler` (None: made from the scheduler, anew whenever
+    one is assigned), `caption_generator` and `caption_processor` (BLIP). All survive `save_pretrained`, also if
+    assigned later.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -94,6 +99,8 @@ class StableDiffusionPix2PixZeroPipeline(
 
     #: While a callback runs: the pass that its step belongs to, "invert", "reference" or "edit".
     stage: str | None = None
+
+    _inverse_derived = False
 
     def __init__(
         self,
@@ -121,8 +128,13 @@ class StableDiffusionPix2PixZeroPipeline(
                 "pass one, or `safety_checker=None`"
             )
         scheduler = usable(scheduler)
-        if inverse_scheduler is None and scheduler is not None:
-            inverse_scheduler = inverse_twin(scheduler)
+        derived = inverse_scheduler is None
+        if scheduler is not None:
+            twin = inverse_twin(scheduler)
+            if inverse_scheduler is None:
+                inverse_scheduler = twin
+            # the one that another pipeline derived comes back from a folder or from `components`
+            derived = derived or inverse_scheduler.to_json_string() == twin.to_json_string()
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -135,12 +147,16 @@ class StableDiffusionPix2PixZeroPipeline(
             caption_generator=caption_generator,
             inverse_scheduler=inverse_scheduler,
         )
+        self._inverse_derived = derived
         self.vae_scale_factor = latent_factor(vae) if vae is not None else 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self.register_to_config(requires_safety_checker=requires_safety_checker)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A component assigned by attribute is registered as one passed to the constructor."""
+        """A component assigned by attribute is registered as one passed to the constructor.
+
+        With a scheduler comes its inverse, unless one was assigned.
+        """
         if name == "scheduler":
             value = usable(value)
         late = name in self._optional_components and value is not None and name in self.__dict__
@@ -148,6 +164,11 @@ class StableDiffusionPix2PixZeroPipeline(
             super().__setattr__(name, None)
             self.register_to_config(**{name: (type(value).__module__.split(".")[0], type(value).__name__)})
         super().__setattr__(name, value)
+        if name == "inverse_scheduler":
+            self._inverse_derived = value is None
+        elif name == "scheduler" and value is not None and self._inverse_derived:
+            self.inverse_scheduler = inverse_twin(value)
+            self._inverse_derived = True
 
     def encode_prompt(
         self,
@@ -163,8 +184,9 @@ class StableDiffusionPix2PixZeroPipeline(
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Prompt and negative prompt embeddings, `[prompts · num_images_per_prompt, tokens, dim]` each.
 
-        One negative prompt serves all prompts; None is "". The second is None without classifier-free
-        guidance. `clip_skip` leaves out that many of the text encoder's last layers for the prompt.
+        One negative prompt serves all prompts; None is ""; it gets as many tokens as they. The second is None
+        without classifier-free guidance. `clip_skip` leaves out that many of the text encoder's last layers for
+        the prompt.
         """
         count = inputs.check_prompts(prompt, prompt_embeds)
         device = device or self._execution_device
@@ -176,7 +198,14 @@ class StableDiffusionPix2PixZeroPipeline(
             texts = inputs.as_texts("" if negative_prompt is None else negative_prompt, "negative_prompt")
             if len(texts) not in (1, count):
                 raise ValueError(f"{len(texts)} negative prompts for {count} prompts; expected 1 or {count}")
-            negative_prompt_embeds = self._encode(texts, device, lora_scale)
+            length, longest = prompt_embeds.shape[1], text_length(self.tokenizer, self.text_encoder)
+            if not 2 <= length <= longest:  # the start and the end token are always there
+                raise ValueError(
+                    f"`prompt_embeds` has {length} tokens, and a negative prompt can be encoded with 2 to "
+                    f"{longest}; pass `negative_prompt_embeds` of the same shape too"
+                )
+            negative_prompt_embeds = self._encode(texts, device, lora_scale, length=length)
+            inputs.check_embeds(prompt_embeds, "prompt_embeds", tuple(negative_prompt_embeds.shape[1:]))
         if not do_classifier_free_guidance or negative_prompt_embeds is None:
             return prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0), None
         inputs.check_embeds(negative_prompt_embeds, "negative_prompt_embeds", tuple(prompt_embeds.shape[1:]))
@@ -197,38 +226,45 @@ class StableDiffusionPix2PixZeroPipeline(
         device: torch.device,
         lora_scale: float | None = None,
         clip_skip: int | None = None,
+        length: int | None = None,
     ) -> torch.Tensor:
-        """Texts to embeddings, with learned tokens and LoRA layers where they are loaded."""
+        """Texts to embeddings, with learned tokens and LoRA layers where they are loaded.
+
+        `length` is their number of tokens, None the text encoder's own.
+        """
         texts = [self.maybe_convert_prompt(text, self.tokenizer) for text in texts]
+        length = length or text_length(self.tokenizer, self.text_encoder)
         for text in texts:
-            lost = dropped_words(text, self.tokenizer)
+            lost = dropped_words(text, self.tokenizer, length)
             if lost:
                 logger.warning(
-                    "The text encoder reads %d tokens; this end of the prompt was cut off: %r",
-                    self.tokenizer.model_max_length,
-                    lost,
+                    "The text encoder reads %d tokens; this end of the prompt was cut off: %r", length, lost
                 )
         if lora_scale is not None:
             self._lora_scale = lora_scale
+        scaled = lora_scale is not None and USE_PEFT_BACKEND  # without PEFT there are no layers to scale
+        if scaled:
             scale_lora_layers(self.text_encoder, lora_scale)
         try:
-            return encode_text(texts, self.tokenizer, self.text_encoder, clip_skip, device)
+            return encode_text(texts, self.tokenizer, self.text_encoder, plain(clip_skip), device, length)
         finally:
-            if lora_scale is not None:
+            if scaled:
                 unscale_lora_layers(self.text_encoder, lora_scale)
 
     @torch.no_grad()
     def get_embeds(self, prompt: str | list[str], batch_size: int = 16) -> torch.Tensor:
         """The mean embedding of some captions, `[1, tokens, dim]`, encoded `batch_size` at a time."""
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size!r}; expected a positive whole number")
+        batch_size = inputs.positive(batch_size, "batch_size")
         texts, device = inputs.as_texts(prompt), self._execution_device
         batches = [self._encode(texts[k : k + batch_size], device) for k in range(0, len(texts), batch_size)]
         return torch.cat(batches).mean(0)[None]
 
     @torch.no_grad()
     def generate_caption(self, images: Any) -> str | list[str]:
-        """A caption that begins with "a photography of"; a list of pictures gets a list of captions."""
+        """A caption, begun with "a photography of" where the captioner knows these words.
+
+        A list of pictures gets a list of captions.
+        """
         if self.caption_generator is None or self.caption_processor is None:
             raise ValueError(
                 "there is no captioner: pass `caption_generator` (a BlipForConditionalGeneration) and "
@@ -237,7 +273,10 @@ class StableDiffusionPix2PixZeroPipeline(
         many = isinstance(images, (list, tuple))
         pictures = [one_picture(image) for image in (images if many else [images])]
         model, device = self.caption_generator, self._execution_device
-        values = self.caption_processor(pictures, [CAPTION_START] * len(pictures), return_tensors="pt")
+        tokenizer = self.caption_processor.tokenizer
+        known = tokenizer.unk_token_id not in tokenizer(CAPTION_START).input_ids
+        start = [CAPTION_START] * len(pictures) if known else None
+        values = self.caption_processor(pictures, start, return_tensors="pt")
         before = model.device
         model.to(device)
         try:
@@ -255,12 +294,18 @@ class StableDiffusionPix2PixZeroPipeline(
         return (embs_target.mean(0) - embs_source.mean(0)).unsqueeze(0)
 
     def run_safety_checker(
-        self, image: torch.Tensor, device: torch.device, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, list[bool] | None]:
-        """Pixels `[B, 3, H, W]` with flagged pictures blacked out, and the flags (None without a checker)."""
+        self, image: torch.Tensor | np.ndarray, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Any, list[bool] | None]:
+        """The pictures with flagged ones blacked out, and the flags (None without a checker).
+
+        Pictures are pixels `[B, 3, H, W]` in [-1, 1], or an array `[B, H, W, 3]` in [0, 1].
+        """
         if self.safety_checker is None:
             return image, None
-        pictures = self.image_processor.postprocess(image, output_type="pil")
+        if isinstance(image, torch.Tensor):
+            pictures = self.image_processor.postprocess(image, output_type="pil")
+        else:
+            pictures = self.image_processor.numpy_to_pil(image)
         image, flags = run_checker(
             self.safety_checker, self.feature_extractor, pictures, image, device, dtype
         )
@@ -313,10 +358,12 @@ class StableDiffusionPix2PixZeroPipeline(
         generator: one, or a list of one for each picture; on any device. None is seed 0.
         latents: the noise to start from, `[pictures, C, h, w]` of any dtype, as `invert` returns it.
         cross_attention_guidance_amount: λ, how strongly the reference's attention maps are followed.
-        output_type: "pil", "np" `[B, H, W, 3]` and "pt" `[B, 3, H, W]` in [0, 1], or "latent".
+        output_type: "pil", "np" `[B, H, W, 3]` and "pt" `[B, 3, H, W]` in [0, 1], or "latent" in the
+            autoencoder's dtype.
         callback: called with (step, timestep, latents) every `callback_steps` steps of the reference and of
-            the edit, which take turns; `callback_on_step_end(pipe, step, timestep, kwargs)` after every
-            step of both, and may return other latents. `pipe.stage` says whose step it is.
+            the edit, which take turns; of an autoencoder in half precision with a copy in its dtype.
+            `callback_on_step_end(pipe, step, timestep, kwargs)` comes after every step of both, and may
+            return other latents, nothing else. `pipe.stage` says whose step it is.
         cross_attention_kwargs: for the attention processors; `scale` is that of LoRA layers.
         clip_skip: how many of the text encoder's last layers to leave out.
 
@@ -324,11 +371,13 @@ class StableDiffusionPix2PixZeroPipeline(
         shape or type that was given and the one that was expected.
         """
         prompts = inputs.check_prompts(prompt, prompt_embeds)
-        copies = 1 if num_images_per_prompt is None else num_images_per_prompt
-        if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"`num_images_per_prompt` is {copies!r}; expected a positive whole number")
-        pictures = prompts * copies
-        inputs.check_options(output_type, callback_steps, generator, pictures)
+        copies = inputs.positive(
+            1 if num_images_per_prompt is None else num_images_per_prompt, "num_images_per_prompt"
+        )
+        every = inputs.positive(1 if callback_steps is None else callback_steps, "callback_steps")
+        num_inference_steps, pictures = plain(num_inference_steps), prompts * copies
+        output_type = inputs.as_output_type(output_type)
+        generator = inputs.as_generators(generator, pictures)
         if source_embeds is None or target_embeds is None:
             raise ValueError(
                 "`source_embeds` and `target_embeds` are both needed; the edit goes from one to the other"
@@ -347,7 +396,6 @@ class StableDiffusionPix2PixZeroPipeline(
         )
         inputs.check_embeds(source_embeds, "source_embeds", tuple(conditioning.prompt.shape[1:]))
         direction = self.construct_direction(source_embeds, target_embeds).to(conditioning.prompt)
-        generator = seeded(0) if generator is None else generator
         noise = self._noise(height, width, latents, pictures, generator, device)
         sampler = make_sampler(self.scheduler, num_inference_steps, pictures, generator, eta)
         extra = {"prompt_embeds": conditioning.prompt, "negative_prompt_embeds": conditioning.negative}
@@ -362,7 +410,7 @@ class StableDiffusionPix2PixZeroPipeline(
                 on_step=inputs.as_on_step(
                     self,
                     callback,
-                    callback_steps or 1,
+                    every,
                     callback_on_step_end,
                     self._tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
                     extra,
@@ -403,8 +451,9 @@ class StableDiffusionPix2PixZeroPipeline(
 
         prompt: the caption, or one for each picture; or `prompt_embeds` `[prompts, tokens, dim]`.
         image: a PIL image, array or path, or a tensor (see `editor.images.to_pixels`), or a list of them;
-            one of any size, several of one size. A floating tensor of the latents' channels is taken for
-            scaled latents and not encoded; `latents` says so explicitly.
+            one of any size, several of one size; an RGB array may be in [-1, 1], as a tensor may. A floating
+            tensor of the latents' channels is taken for scaled latents and not encoded; `latents` says so
+            explicitly.
         generator: draws the autoencoder's sample and the regulariser's rolls; one, or a list of one for each
             picture; on any device. None is seed 0.
         cross_attention_guidance_amount: accepted for compatibility; there is no reference to follow yet.
@@ -415,16 +464,23 @@ class StableDiffusionPix2PixZeroPipeline(
         Callbacks as in `__call__`. Returns latents `[pictures, C, h, w]` float32.
         """
         prompts = inputs.check_prompts(prompt, prompt_embeds)
+        every = inputs.positive(1 if callback_steps is None else callback_steps, "callback_steps")
+        num_inference_steps = plain(num_inference_steps)
         if (image is None) == (latents is None):
             raise ValueError("expected one of `image` and `latents`, the picture and its encoding")
         device, channels = self._execution_device, self.unet.config.in_channels
         pixels, clean = None, latents
         if latents is None:
-            clean, pixels = inputs.split_image(image, self.vae.config.latent_channels, self.vae_scale_factor)
+            latent_channels = channels if self.vae is None else self.vae.config.latent_channels
+            clean, pixels = inputs.split_image(image, latent_channels, self.vae_scale_factor)
+            if pixels is not None and self.vae is None:
+                raise ValueError(
+                    "there is no autoencoder to encode `image` with; pass `vae`, or the encoded picture as `latents`"
+                )
         given = len(pixels if pixels is not None else clean)  # type: ignore[arg-type]
         pictures = inputs.match_batch(given, prompts)
-        inputs.check_options(output_type, callback_steps, generator, pictures)
-        generator = seeded(0) if generator is None else generator
+        output_type = inputs.as_output_type(output_type)
+        generator = inputs.as_generators(generator, pictures)
         if pixels is not None:
             if isinstance(generator, list):
                 pixels = pixels.expand(pictures, -1, -1, -1)
@@ -441,7 +497,8 @@ class StableDiffusionPix2PixZeroPipeline(
         )
         regulariser = Regulariser(lambda_auto_corr, lambda_kl, num_reg_steps, num_auto_corr_rolls)
         extra = {"prompt_embeds": conditioning.prompt, "negative_prompt_embeds": conditioning.negative}
-        schedule = Schedule.from_config(self.inverse_scheduler.config, num_inference_steps).reversed()
+        inverse = self.inverse_scheduler or inverse_twin(self.scheduler)
+        schedule = Schedule.from_config(inverse.config, num_inference_steps).reversed()
         with self.progress_bar(total=num_inference_steps) as bar:
             noise = invert(
                 self.unet,
@@ -454,7 +511,7 @@ class StableDiffusionPix2PixZeroPipeline(
                 on_step=inputs.as_on_step(
                     self,
                     callback,
-                    callback_steps or 1,
+                    every,
                     callback_on_step_end,
                     self._tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
                     extra,
@@ -511,6 +568,9 @@ class StableDiffusionPix2PixZeroPipeline(
             what = getattr(latents, "shape", type(latents).__name__)
             raise ValueError(f"`latents` is {what}; expected a tensor [pictures, channels, height, width]")
         size = self.unet.config.sample_size
+        if size is None:
+            pixels = getattr(getattr(self.vae, "config", None), "sample_size", None)
+            size = pixels // self.vae_scale_factor if isinstance(pixels, int) else USUAL_SIZE
         native = (size, size) if isinstance(size, int) else tuple(size)
         rows, columns = inputs.latent_size(height, width, latents, native, self.vae_scale_factor)
         shape = (pictures, self.unet.config.in_channels, rows, columns)
@@ -528,7 +588,11 @@ class StableDiffusionPix2PixZeroPipeline(
             )
         return names
 
-    def _decode(self, latents: torch.Tensor, output_type: str | None, device: torch.device) -> Any:
+    def decodable(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents in the dtype that the autoencoder takes."""
+        return latents if self.vae is None else latents.to(self.vae.dtype)
+
+    def _decode(self, latents: torch.Tensor, output_type: str, device: torch.device) -> Any:
         if output_type == "latent":
             return latents
         image = decode_latents(self.vae, latents, device)
@@ -537,14 +601,14 @@ class StableDiffusionPix2PixZeroPipeline(
     def _finish(
         self,
         latents: torch.Tensor,
-        output_type: str | None,
+        output_type: str,
         height: int | None,
         width: int | None,
         device: torch.device,
     ) -> tuple[Any, list[bool] | None]:
         """Decoded, cut to the asked size and checked pictures, and the checker's flags."""
         if output_type == "latent":
-            return latents, None
+            return self.decodable(latents), None
         image = decode_latents(self.vae, latents, device)[..., :height, :width]
         image, flags = self.run_safety_checker(image, device, self.unet.dtype)
         whole = [not flag for flag in flags] if flags else [True] * len(image)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from editor.images import pad_to_multiple, to_pixels
+from editor.images import RANGE_SLACK, pad_to_multiple, to_pixels
+from editor.latents import seeded
+from editor.settings import plain
 from editor.steps import OnStep
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+#: What diffusers, too, reads as "np".
+ARRAY_TYPES = (None, "numpy", "np.array")
 
 
 def as_texts(texts: Any, name: str = "prompt") -> list[str]:
@@ -49,21 +54,36 @@ def check_embeds(embeds: Any, name: str, like: tuple[int, ...] | None = None) ->
         raise ValueError(f"`{name}` has shape {tuple(embeds.shape)}; expected [{expected}]")
 
 
-def check_options(output_type: Any, callback_steps: Any, generator: Any, pictures: int) -> None:
-    """Refuse an unknown output type, a callback interval below 1, and a wrong number of generators."""
+def positive(value: Any, name: str, of: str = "") -> int:
+    """A positive whole number, Python's or NumPy's, as Python's."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"`{name}` is {value!r}; expected a positive whole number{of}")
+    return number
+
+
+def as_output_type(output_type: Any) -> str:
+    """One of `OUTPUT_TYPES`; ValueError for what is none."""
+    if output_type in ARRAY_TYPES:
+        return "np"
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"`output_type` is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}")
-    whole = isinstance(callback_steps, int) and not isinstance(callback_steps, bool)
-    if not whole or callback_steps <= 0:
-        raise ValueError(f"`callback_steps` is {callback_steps!r}; expected a positive whole number")
-    if generator is None or isinstance(generator, torch.Generator):
-        return
+    return output_type
+
+
+def as_generators(generator: Any, pictures: int) -> torch.Generator | list[torch.Generator]:
+    """One generator, or a list of one for each picture; None is seed 0."""
+    if generator is None:
+        return seeded(0)
+    if isinstance(generator, torch.Generator):
+        return generator
     if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
         raise TypeError(
             f"`generator` is a {type(generator).__name__}; expected a torch.Generator or a list of them"
         )
     if len(generator) != pictures:
         raise ValueError(f"{len(generator)} generators for {pictures} pictures; expected one each")
+    return list(generator)
 
 
 def latent_size(
@@ -73,9 +93,8 @@ def latent_size(
 
     None is the size of the given latents, or the model's own. Given both, they must agree.
     """
-    for name, value in (("height", height), ("width", width)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"`{name}` is {value!r}; expected a positive whole number of pixels")
+    height = None if height is None else positive(height, "height", " of pixels")
+    width = None if width is None else positive(width, "width", " of pixels")
     if latents is None:
         rows = native[0] if height is None else -(-height // factor)
         columns = native[1] if width is None else -(-width // factor)
@@ -103,7 +122,8 @@ def split_image(image: Any, channels: int, factor: int) -> tuple[torch.Tensor | 
     """(latents, None) where the image is a floating tensor of the latents' channels, else (None, pixels).
 
     Latents `[B, channels, h, w]`; pixels `[B, 3, H, W]` in [-1, 1], padded at the right and the bottom to
-    what the autoencoder takes. Pictures with transparency are arrays, PIL images or uint8 tensors.
+    what the autoencoder takes. RGB arrays of floats may be in [-1, 1], as tensors may. Pictures with
+    transparency are arrays, PIL images or uint8 tensors.
     """
     tensors = image if isinstance(image, (list, tuple)) else [image]
     if tensors and all(_looks_like_latents(tensor, channels) for tensor in tensors):
@@ -112,7 +132,17 @@ def split_image(image: Any, channels: int, factor: int) -> tuple[torch.Tensor | 
         if len(shapes) > 1:
             raise ValueError(f"the latents of one batch differ in shape: {sorted(shapes)}")
         return torch.cat(batches).detach().float(), None
-    return None, pad_to_multiple(to_pixels(image), factor)
+    pictures = [_signed_as_tensor(picture) for picture in tensors]
+    return None, pad_to_multiple(to_pixels(pictures), factor)
+
+
+def _signed_as_tensor(picture: Any) -> Any:
+    """An array `[..., H, W, 3]` of floats below 0 as the tensor `[..., 3, H, W]` in [-1, 1]; else the same."""
+    signed = isinstance(picture, np.ndarray) and picture.dtype.kind == "f" and picture.ndim in (3, 4)
+    # what rounding leaves below 0 in a picture in [0, 1] does not make it one in [-1, 1]
+    if not signed or picture.shape[-1] != 3 or picture.min(initial=0.0) >= -RANGE_SLACK:
+        return picture
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(picture, -1, -3), dtype=np.float32))
 
 
 def _looks_like_latents(value: Any, channels: int) -> bool:
@@ -142,7 +172,8 @@ def as_on_step(
 ) -> OnStep:
     """diffusers' two kinds of callback, and the progress bar, as the loops' one.
 
-    `pipe.stage` says which pass the step belongs to ("invert", "reference" or "edit") while they run.
+    `pipe.stage` says which pass the step belongs to ("invert", "reference" or "edit") while they run. The old
+    kind gets latents that may go straight into the autoencoder.
     """
 
     def on_step(stage: str, i: int, timestep: float, latents: torch.Tensor) -> torch.Tensor | None:
@@ -150,12 +181,20 @@ def as_on_step(
         replaced = None
         try:
             if callback is not None and i % callback_steps == 0:
-                callback(i, timestep, latents)  # type: ignore[arg-type]
+                callback(i, timestep, pipe.decodable(latents))  # type: ignore[arg-type]
             if on_step_end is not None:
                 values = {"latents": latents, **extra}
                 given = {name: values[name] for name in tensor_inputs}
                 answer = on_step_end(pipe, i, timestep, given) or {}
                 replaced = answer.get("latents")
+                others = [
+                    name for name in answer if name != "latents" and answer[name] is not values.get(name)
+                ]
+                if others:
+                    raise ValueError(
+                        f"`callback_on_step_end` returned another {', '.join(others)}; only latents can be "
+                        "replaced between steps: return the rest as it was given, or leave it out"
+                    )
         finally:
             pipe.stage = None
         if stage != "reference":

@@ -10,16 +10,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def text_length(tokenizer: Any, text_encoder: Any) -> int:
+    """How many tokens a text is padded or cut to: a tokenizer that states no length has its encoder's."""
+    positions = getattr(text_encoder.config, "max_position_embeddings", None)
+    return min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+
+
 def encode_text(
     texts: Sequence[str],
     tokenizer: Any,
     text_encoder: Any,
     clip_skip: int | None = None,
     device: torch.device | None = None,
+    length: int | None = None,
 ) -> Tensor:
     """The text encoder's last hidden state for every text: ``[B, tokens, dim]`` in the encoder's dtype.
 
-    Every text is padded and truncated to the tokenizer's ``model_max_length`` (pix2pix-zero, section 3.1).
+    Every text is padded and truncated to ``length`` tokens, by default `text_length` (pix2pix-zero, section 3.1).
     ``clip_skip`` leaves out that many of the last layers; the final layer norm is applied all the same, as
     ``StableDiffusionPipeline.encode_prompt`` does. ``device`` is where an offloaded encoder will run; None is
     where it is. Raises ValueError for a ``clip_skip`` that the encoder has no layers for.
@@ -29,7 +36,7 @@ def encode_text(
     tokens = tokenizer(
         list(texts),
         padding="max_length",
-        max_length=tokenizer.model_max_length,
+        max_length=length or text_length(tokenizer, text_encoder),
         truncation=True,
         return_tensors="pt",
     )
@@ -51,8 +58,7 @@ def encode_text(
 
 def bound_length(tokenizer: Any, text_encoder: Any) -> Any:
     """The tokenizer, its length at most the encoder's positions: one that states none takes 10^30 tokens."""
-    positions = int(text_encoder.config.max_position_embeddings)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    tokenizer.model_max_length = text_length(tokenizer, text_encoder)
     return tokenizer
 
 
@@ -75,9 +81,9 @@ def token_count(text: str, tokenizer: Any) -> int:
     return len(tokenizer(text, truncation=False).input_ids)
 
 
-def dropped_words(text: str, tokenizer: Any) -> str:
-    """The end of a text that does not fit the encoder's length, "" where all of it does."""
-    longest = tokenizer.model_max_length
+def dropped_words(text: str, tokenizer: Any, length: int | None = None) -> str:
+    """The end of a text that does not fit the encoder's length (None: the tokenizer's), "" where all of it does."""
+    longest = length or tokenizer.model_max_length
     ids = tokenizer(text, padding="longest", truncation=False).input_ids
     if len(ids) <= longest:
         return ""

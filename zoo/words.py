@@ -28,7 +28,9 @@ UNCOUNTABLE = _set(
     "gold grass hair hay ice jewelry lightning makeup midnight mist moonlight mud music nature night noon "
     "rain sand silver smoke snow spring summer sunlight sunshine traffic water weather wheat winter wood"
 )
-SAME_IN_PLURAL = _set("aircraft bison deer fish moose offspring salmon sheep shrimp species swine trout")
+SAME_IN_PLURAL = _set(
+    "aircraft bison deer fish moose offspring salmon series sheep shrimp species swine trout"
+)
 PLURAL_ONLY = _set(
     "clothes glasses goggles headphones jeans pajamas pants scissors shorts sunglasses tights trousers"
 )
@@ -49,8 +51,13 @@ IRREGULAR = {
     "tooth": "teeth", "wife": "wives", "wolf": "wolves", "woman": "women",
 }  # fmt: skip
 FROM_PLURAL = {many: one for one, many in IRREGULAR.items()}
-AN_BEFORE = re.compile(r"(?:[aeio]|u(?!ni|s[aeu]|ti|ke|rop|rin|kul)|h(?:eir|onest|onou?r|our)|8|11|18)", re.I)
-A_BEFORE = re.compile(r"(?:eu|ewe|one\b|once\b|uni|ufo|11\d)", re.I)
+#: Letters said one by one whose names begin with a vowel: "x-ray", "F1 car", "HDR photo", "MRI scan".
+SPELLED = r"[fhlmnrsx](?:\b|\d)|(?-i:[FHLMNRSX][B-DF-HJ-NP-TV-XZ]+\b)|(?:fbi|led|mri|nba|suv)\b"
+AN_BEFORE = re.compile(
+    rf"(?:[aeio]|u(?!s[aeu]|t[aeio]|ke|rop|rin|kul)|h(?:eir|onest|onou?r|our)|8|11|18|{SPELLED})", re.I
+)
+#: Of what begins with "uni", a denial takes "an": "unidentified", "unimpressed", "uninhabited".
+A_BEFORE = re.compile(r"(?:eu|ewe|one\b|once\b|uni(?!deal|den|gn|ll|m(?!o)|n|r[or]|ss)|ufo|11\d)", re.I)
 
 
 def words_of(text: str) -> list[str]:
