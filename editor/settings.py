@@ -62,7 +62,9 @@ class EditSettings:
             value = getattr(self, name)
             if value is None and name == "guidance_limit":
                 continue
-            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"{name} is {value!r}; expected a number")
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a finite number of at least 0")
         if not 0 <= self.guidance_until <= 1:
             raise ValueError(f"guidance_until is {self.guidance_until}; expected a part from 0 to 1")
@@ -76,10 +78,10 @@ class EditSettings:
             raise ValueError(f"interpolation is {self.interpolation}; expected a part from 0 to 1")
         for name in ("attention_resolution", "max_rows"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(
-                    f"{name} is {value}; expected a whole number of at least 1, or None for no limit"
-                )
+            if value is not None and not isinstance(value, int):
+                raise TypeError(f"{name} is {value!r}; expected a whole number, or None for no limit")
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1, or None for no limit")
 
     def guides(self, i: int) -> bool:
         """Whether step i follows the maps."""
