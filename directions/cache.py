@@ -13,7 +13,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,9 @@ class Cache:
     """A folder of results; None for no cache. One that cannot be written to costs one remark, given to `tell`."""
 
     folder: Path | None
-    tell: Callable[[str], object] | None = warnings.warn
+    #: Why something was not kept, the first time.
+    refusal: str | None = field(default=None, init=False)
+    tell: Callable[[str], object] = warnings.warn
 
     def check_writable(self) -> None:
         """Raise DiscoveryError where nothing can be kept."""
@@ -120,9 +122,9 @@ class Cache:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
         except OSError as fault:
-            if self.tell:
-                self.tell(f"{self._refused(fault)}; without a cache, every concept is made anew")
-            self.tell = None
+            if self.refusal is None:
+                self.refusal = self._refused(fault)
+                self.tell(f"{self.refusal}; without a cache, every concept is made anew")
 
     def _refused(self, fault: OSError) -> str:
         return f"cannot write to the cache {self.folder}: {(fault.strerror or str(fault)).lower()}"

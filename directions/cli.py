@@ -59,7 +59,7 @@ __all__ = ["main"]
     "--clip-skip",
     type=int,
     help="Skip the text encoder's last layers: only the drop-in pipeline's clip_skip can use what comes of it. "
-    "With --rebuild [the record's; none where --models is given].",
+    "With --rebuild [the record's; none for other models or with --models].",
 )
 @click.option(
     "--precision",
@@ -220,11 +220,13 @@ def _rebuilt(library: Library, options: dict[str, Any]) -> Direction:
     from directions.progress import Bar
     from directions.rebuilding import rebuild
     from directions.rebuilding import settings_of as recorded
+    from zoo.registry import resolve
 
     direction = library.load(options["rebuild"], options["encoder"])
     settings = recorded(direction)
-    if options["models"] or options["clip_skip"] is not None:
-        # Without --models it is made again as it was; models are named to use it with them, and all their layers.
+    own = (direction.record.get("models") or {}).get("name")
+    if options["models"] or options["clip_skip"] is not None or resolve(None).name != own:
+        # With the models that it had it is made again as it was; others are to be used, and with all their layers.
         settings = replace(settings, clip_skip=options["clip_skip"])
     discovery = discovery_of(options, settings)
     with Bar() as bar:

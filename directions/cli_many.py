@@ -73,6 +73,8 @@ def run_concepts(discovery: Discovery, path: str, as_json: bool) -> None:
     if stopped:
         say("interrupted; what is done is kept, and the same command goes on from there")
         sys.exit(INTERRUPTED)
+    if discovery.cache.refusal:
+        raise DiscoveryError(f"{discovery.cache.refusal}; what could not be kept is not prepared")
     if any(row["problem"] for row in rows):
         sys.exit(1)
 

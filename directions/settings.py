@@ -48,7 +48,7 @@ class Settings:
             name
         ) in self.__dataclass_fields__:  # numpy's numbers are taken as Python's, which a record can hold
             value = getattr(self, name)
-            if callable(getattr(value, "item", None)):
+            if getattr(value, "ndim", None) == 0:
                 object.__setattr__(self, name, value.item())
         if self.captions is not None:
             _within("captions", self.captions, 1, MOST_CAPTIONS)

@@ -191,11 +191,12 @@ def main(library_path: str | None, as_json: bool, **options: Any) -> None:
         options["sheet"],
         options["force"],
         options["skip_existing"],
+        not options["no_safety"],
         options["attention"],
         request.sweep,
     )
     tasks = planned(request, writing)
-    check_directions(library, request.expressions)
+    check_directions(library, request.named)
     asked, wanted = len(request.images or (None,)) * len(request.expressions), edits_of(tasks)
     if wanted < asked:
         say(f"note: {asked - wanted} of {asked} pictures are there already, and passed over")
@@ -344,7 +345,7 @@ def _run(
     if request.recorded:
         from editor.replay import check_direction_unchanged, differences, for_encoder
 
-        request, elsewhere = for_encoder(request, (editor.models.encoder_id, editor.models.name))
+        request, elsewhere = for_encoder(request, (editor.models.encoder_id, *editor.models.names))
     directions = [directed(library, expression, editor) for expression in request.expressions]
     if request.recorded:
         say_notes(elsewhere)

@@ -17,7 +17,7 @@ from editor.images import mask_picture
 from editor.judges import ClipJudge, SceneJudge
 from editor.masks import ImplicitMask
 from editor.schedule import Schedule
-from editor.steps import predict
+from editor.steps import alone, predict
 from editor.wordmaps import LEVELS, conditionings, latents_of, noise_at
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def changed_region(edit: Edit, inversion: Inversion, levels: int = LEVELS) -> np
         level = schedule.levels[i][0]
         noisy = level**0.5 * latents + (1 - level) ** 0.5 * noise_at(inversion, i, level)
         both = noisy.to(editor.device).expand(2, -1, -1, -1)
-        plain, edited = predict(editor.models.unet, both, schedule.timesteps[i], embeds).chunk(2)
+        with alone(editor.models.unet):
+            plain, edited = predict(editor.models.unet, both, schedule.timesteps[i], embeds).chunk(2)
         mask = implicit.update(edited - plain)
     if implicit.place is not None and implicit.place[0] > 0.5:  # a place's mask ends where the object does
         mask = max_pool2d(mask, 3, 1, 1)

@@ -86,7 +86,7 @@ def run(
                     if flagged(record):
                         finished(withheld(record, output, writing))
                     else:
-                        save_picture(sheet, output, record, writing.force)
+                        save_picture(sheet, output, record, writing.replaces(output))
                         finished(report_of(output, record))
                     progress.finished()
             continue

@@ -52,11 +52,7 @@ class Models:
     @property
     def native_size(self) -> int:
         """The side in pixels of the pictures that the UNet was trained on."""
-        size = self.unet.config.sample_size
-        if size is None:  # a UNet does not need to say; the autoencoder counts in pixels
-            pixels = self.vae.config.sample_size
-            size = _shorter(pixels) // self.factor if pixels else USUAL_SIZE
-        return _shorter(size) * self.factor
+        return min(native_latents(self.unet, self.vae)) * self.factor
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,8 +69,22 @@ class Models:
         return encoder_id(self.text_encoder, self.tokenizer)
 
 
-def _shorter(size: int | Sequence[int]) -> int:
-    return size if isinstance(size, int) else min(size)
+def native_latents(unet: Any, vae: Any) -> tuple[int, int]:
+    """Rows and columns of the latents that the UNet was trained on.
+
+    It does not need to say: then they are those of the autoencoder's pictures, or Stable Diffusion's.
+    """
+    size = unet.config.sample_size
+    if size is None:
+        pixels = getattr(getattr(vae, "config", None), "sample_size", None)
+        rows, columns = _both(pixels or 0)
+        size = (rows // latent_factor(vae), columns // latent_factor(vae)) if pixels else USUAL_SIZE
+    return _both(size)
+
+
+def _both(size: int | Sequence[int]) -> tuple[int, int]:
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return rows, columns
 
 
 def latent_factor(vae: Any) -> int:

@@ -57,7 +57,7 @@ def saved(
 
     if flagged(record):
         return withheld(record, output, writing)
-    save_picture(edit.image, output, record, writing.force)
+    save_picture(edit.image, output, record, writing.replaces(output))
     start = [("input", inversion.picture)] if inversion.picture else []
     last = (record["expression"], edit.image)
     made = {
@@ -106,8 +106,9 @@ def flagged(record: Mapping[str, Any]) -> bool:
 
 def withheld(record: Mapping[str, Any], output: Path, writing: Writing) -> dict[str, Any]:
     """Write the record alone; a picture that it replaces is removed, so that the two do not disagree."""
+    replaces = writing.replaces(output)
     for path in (output, output.with_suffix(".json"), *writing.beside(output).values()):
-        check_free(path, writing.force)
+        check_free(path, replaces)
         path.unlink(missing_ok=True)
     save_record(output, record)
     return report_of(output, record)

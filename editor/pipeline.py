@@ -50,11 +50,11 @@ from editor.edit import edit
 from editor.images import one_picture
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels
-from editor.models import USUAL_SIZE, caption_room, latent_factor
+from editor.models import caption_room, latent_factor, native_latents
 from editor.pipeline_output import Pix2PixInversionPipelineOutput
 from editor.regularize import Regulariser
 from editor.safety import run_checker
-from editor.samplers import inverse_twin, make_sampler, usable
+from editor.samplers import inverse_twin, is_twin, make_sampler, usable
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.steps import Conditioning
@@ -128,13 +128,10 @@ class StableDiffusionPix2PixZeroPipeline(
                 "pass one, or `safety_checker=None`"
             )
         scheduler = usable(scheduler)
-        derived = inverse_scheduler is None
-        if scheduler is not None:
-            twin = inverse_twin(scheduler)
-            if inverse_scheduler is None:
-                inverse_scheduler = twin
-            # the one that another pipeline derived comes back from a folder or from `components`
-            derived = derived or inverse_scheduler.to_json_string() == twin.to_json_string()
+        # the one that another pipeline derived comes back from a folder or from `components`
+        derived = inverse_scheduler is None or is_twin(inverse_scheduler)
+        if scheduler is not None and derived:
+            inverse_scheduler = inverse_twin(scheduler)
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -567,11 +564,7 @@ class StableDiffusionPix2PixZeroPipeline(
         if latents is not None and (not isinstance(latents, torch.Tensor) or latents.ndim != 4):
             what = getattr(latents, "shape", type(latents).__name__)
             raise ValueError(f"`latents` is {what}; expected a tensor [pictures, channels, height, width]")
-        size = self.unet.config.sample_size
-        if size is None:
-            pixels = getattr(getattr(self.vae, "config", None), "sample_size", None)
-            size = pixels // self.vae_scale_factor if isinstance(pixels, int) else USUAL_SIZE
-        native = (size, size) if isinstance(size, int) else tuple(size)
+        native = native_latents(self.unet, self.vae)
         rows, columns = inputs.latent_size(height, width, latents, native, self.vae_scale_factor)
         shape = (pictures, self.unet.config.in_channels, rows, columns)
         if latents is None:

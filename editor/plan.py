@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from editor.errors import EditorError, PictureError
+from editor.record import check_free, picture_format, read_record
 from editor.request import Request
 
 
@@ -17,7 +18,8 @@ from editor.request import Request
 class Writing:
     """Where edits go: a file or folder, or None for the current folder; with which pictures beside them.
 
-    force: over old files. skip: past edits whose files are there. attention: the PNG, or with several edits the
+    force: over old files. skip: past edits whose files are there, and over what is left of an interrupted one.
+    checked: a safety checker may withhold pictures. attention: the PNG, or with several edits the
     folder, for pictures of where words look; None: no such pictures. sweep: knobs and their values; one sheet of
     them is written in place of an edit.
     """
@@ -26,8 +28,17 @@ class Writing:
     sheet: bool = False
     force: bool = False
     skip: bool = False
+    checked: bool = True
     attention: str | None = None
     sweep: Mapping[str, Sequence[float]] | None = None
+
+    def replaces(self, output: Path) -> bool:
+        """Whether the files of an edit may be there already."""
+        if self.skip and not self.force:
+            with suppress(PictureError):
+                record = read_record(output if os.path.exists(output) else output.with_suffix(".json"))
+                return {"direction", "settings"} <= record.keys()
+        return self.force
 
     def beside(self, output: Path) -> dict[str, Path]:
         """The other pictures that are written with an edit, by kind; always PNG."""
@@ -90,7 +101,6 @@ def edits_of(tasks: Sequence[Task]) -> int:
 
 
 def _outputs(request: Request, writing: Writing) -> list[dict[int, Path]]:
-    from editor.record import check_free, picture_format
     from library.names import slug
 
     sources: tuple[str | None, ...] = request.images or (None,)
@@ -101,7 +111,7 @@ def _outputs(request: Request, writing: Writing) -> list[dict[int, Path]]:
         )
     output = Path(writing.output) if writing.output else None
     to_file = output is not None and single and bool(output.suffix) and not os.path.isdir(output)
-    read = {Path(path).resolve() for path in (*request.images, *filter(None, [request.mask]))}
+    read = {os.path.realpath(path) for path in (*request.images, *filter(None, [request.mask]))}
     taken: set[Path] = set()
     found = []
     for source in sources:
@@ -124,12 +134,13 @@ def _outputs(request: Request, writing: Writing) -> list[dict[int, Path]]:
                     f"{written[-1]} is written with the edit already; draw its attention elsewhere"
                 )
             for file in written:
-                if file.resolve() in read:
+                if os.path.realpath(file) in read:
                     raise EditorError(f"{file} is what is edited; write elsewhere with -o")
             if writing.skip and _there(path, writing):
                 continue
+            replaces = writing.replaces(path)
             for file in written:
-                check_free(file, writing.force)
+                check_free(file, replaces)
             files[place] = path
         found.append(files)
     return found
@@ -138,12 +149,11 @@ def _outputs(request: Request, writing: Writing) -> list[dict[int, Path]]:
 def _there(path: Path, writing: Writing) -> bool:
     """Whether an edit's files are there: its record, too, where the picture has no room for it, or it was withheld."""
     from editor.outputs import flagged
-    from editor.record import picture_format, read_record
 
     record = path.with_suffix(".json")
     if not os.path.exists(path):
         with suppress(PictureError):
-            return os.path.exists(record) and flagged(read_record(record))
+            return writing.checked and os.path.exists(record) and flagged(read_record(record))
         return False
     needed = [*writing.beside(path).values(), *([] if picture_format(path) == "PNG" else [record])]
     return all(file.exists() for file in needed)

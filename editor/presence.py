@@ -16,7 +16,7 @@ from editor.inversion import Edit
 from editor.latents import draw_noise, seeded
 from editor.placement import place
 from editor.schedule import Schedule
-from editor.steps import predict
+from editor.steps import alone, predict
 from editor.wordmaps import latents_of
 
 #: Noise levels at which pictures are compared, evenly over the timesteps.
@@ -73,7 +73,7 @@ def _closer(
         level, timestep = schedule.levels[i][0], schedule.timesteps[i]
         noise = draw_noise((1, *latents.shape[1:]), seeded(i), latents.device)
         inputs = torch.cat([level**0.5 * latents + (1 - level) ** 0.5 * noise] * 2)
-        with torch.no_grad():
+        with torch.no_grad(), alone(models.unet):
             output = torch.cat(
                 [
                     predict(models.unet, inputs[k : k + size], timestep, conditioning[k : k + size])

@@ -269,8 +269,10 @@ def settled(record: dict[str, Any], recorded: Recorded | None) -> Mapping[str, A
     """
     if recorded is None:
         return record
-    same = _lasting(json.loads(record_text(record))) == _lasting(recorded.record)
-    return recorded.record if same else record
+    again = _lasting(json.loads(record_text(record)))
+    if "anchors" not in recorded.record["direction"]:  # which records did not tell once
+        again["direction"].pop("anchors", None)
+    return recorded.record if again == _lasting(recorded.record) else record
 
 
 #: What of a record does not tell one picture from another.

@@ -85,6 +85,14 @@ class Request:
     recorded: Recorded | None = None
     pinned: bool = False
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The expressions to look for before models are loaded: other models than recorded may have other versions."""
+        recorded = self.recorded.record if self.recorded and self.pinned else None
+        if recorded is None or self.models in (recorded["models_folder"], recorded["models"]):
+            return self.expressions
+        return (recorded["expression"],)
+
     def changed(self, given: Mapping[str, Any]) -> Request:
         """With the options given in place of its own values; EditorError for a setting out of its range.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +17,8 @@ from editor.schedule import Schedule, ddim_twin
 
 logger = logging.getLogger(__name__)
 
+#: Where `inverse_twin` leaves its mark in a config: a private key, which diffusers keeps and passes to nobody.
+TWIN = "_twin"
 #: The schedulers that are stepped as they are. Each makes one jump a UNet evaluation.
 SUPPORTED = (
     "DDIMScheduler",
@@ -43,12 +47,25 @@ def usable(scheduler: Any) -> Any:
 
 
 def inverse_twin(scheduler: Any) -> Any:
-    """diffusers' DDIMInverseScheduler with the noise levels of a scheduler."""
+    """diffusers' DDIMInverseScheduler with the noise levels of a scheduler; `is_twin` knows it again."""
     from diffusers import DDIMInverseScheduler
 
     known = inspect.signature(DDIMInverseScheduler.__init__).parameters
     config = ddim_twin(scheduler.config, type(scheduler).__name__).config
-    return DDIMInverseScheduler.from_config({k: v for k, v in config.items() if k in known})
+    twin = DDIMInverseScheduler.from_config({k: v for k, v in config.items() if k in known})
+    twin.register_to_config(**{TWIN: _digest(twin)})
+    return twin
+
+
+def is_twin(inverse: Any) -> bool:
+    """Whether it was made by `inverse_twin` and is as it was made, also after saving and loading."""
+    return inverse.config.get(TWIN) == _digest(inverse)
+
+
+def _digest(scheduler: Any) -> str:
+    config = json.loads(scheduler.to_json_string())
+    text = json.dumps({k: v for k, v in config.items() if not k.startswith("_")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_sampler(

@@ -186,4 +186,9 @@ def ddim_twin(config: Mapping[str, Any], kind: str = "") -> Any:
             "expected the scheduler of a Stable Diffusion 1.x or 2.x model"
         )
     defaults = {"clip_sample": False, "set_alpha_to_one": False}
-    return DDIMScheduler.from_config({**defaults, **config})
+    try:
+        return DDIMScheduler.from_config({**defaults, **config})
+    except NotImplementedError as fault:
+        raise EditorError(
+            f"the scheduler ({kind or config.get('_class_name', 'unknown')}): {fault}"
+        ) from fault

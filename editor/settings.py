@@ -58,6 +58,8 @@ class EditSettings:
     max_rows: int | None = None
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
         for name in ("guidance_scale", "cross_attention_guidance", "guidance_limit"):
             value = getattr(self, name)
             if value is None and name == "guidance_limit":

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from library.errors import StorageError
-from library.index import discard, open_indexes, unreadable
+from library.index import discard, open_indexes
 from library.index_evaluations import checked_evaluation, columns, joins
 from library.layer import Layer
 from library.names import is_word_character
@@ -141,8 +141,9 @@ def _with_indexes(layers: list[Layer], ask: Callable[[sqlite3.Connection], Page]
         return Page([], False, 0, [])
     for attempt in range(3):
         try:
-            with open_indexes(layers) as connection:
-                return ask(connection)
+            with open_indexes(layers) as (connection, unread):
+                page = ask(connection)
+                return replace(page, faults=[*page.faults, *unread])
         except (sqlite3.DatabaseError, IndexDamaged, ValueError, TypeError):
             if attempt == 2:
                 raise
@@ -152,13 +153,13 @@ def _with_indexes(layers: list[Layer], ask: Callable[[sqlite3.Connection], Page]
 
 
 def _page(connection: sqlite3.Connection, layers: list[Layer], query: Query) -> Page:
-    faults = []
-    for number, layer in enumerate(layers):
-        statement = (
+    faults = [
+        fault
+        for number in range(len(layers))
+        for (fault,) in connection.execute(
             f"SELECT fault FROM l{number}.entry WHERE fault IS NOT NULL ORDER BY name, encoder, version"
         )
-        faults += [fault for (fault,) in connection.execute(statement)]
-        faults += unreadable(connection, f"l{number}", layer)
+    ]
     wanted = query.offset + query.limit + 1 if query.limit else -1
     total: int | None = None
     if query.text.strip():

@@ -127,7 +127,7 @@ class Direction:
         from library.fileformat import digest
         from library.records import tensors_of
 
-        return str(self.record.get("sha256") or digest(tensors_of(self)))
+        return digest(tensors_of(self))
 
     @property
     def doubts(self) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 import zipfile
@@ -108,8 +109,8 @@ def _identity(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def check_output(library: Library, path: Path, force: bool) -> None:
     """Raise StorageError for a file to export to that is there already, unless `force`, or lies in a library."""
-    place = path.absolute().resolve()
-    if any(layer.folder.resolve() in place.parents for layer in library.layers):
+    place = Path(os.path.realpath(path))
+    if any(Path(os.path.realpath(layer.folder)) in place.parents for layer in library.layers):
         raise StorageError(
             f"cannot write {path}: it lies in the library, where only versions are; write elsewhere"
         )

@@ -62,7 +62,10 @@ def read_single(path: Path, name: str | None, encoder: str | None, concepts: tup
                 raise BadFile(str(fault)) from fault
         else:
             saved = to_direction(tensors, record)
-            if encoder and encoder != saved.encoder:
+            if encoder and encoder != saved.encoder and saved.record.get("declared"):
+                _check_shape(saved.tensor, encoder, path)
+                saved = replace(saved, encoder=encoder)  # what was declared once may be declared anew
+            elif encoder and encoder != saved.encoder:
                 raise BadFile(
                     f"{path} was made for encoder {saved.encoder}, not {encoder}: leave --encoder out"
                 )

@@ -26,10 +26,10 @@ from library.records import check_place
 from library.rows import COLUMNS, IndexDamaged, Labels, describe, row_check, stamp_of, to_json
 from library.settings import user_folder
 
-__all__ = ["INDEX_FILE", "discard", "open_indexes", "unreadable"]
+__all__ = ["INDEX_FILE", "discard", "open_indexes"]
 
 INDEX_FILE = ".index.sqlite"
-SCHEMA = 2  # raise it when the tables below change: an index of another schema is thrown away
+SCHEMA = 3  # raise it when the tables below change, or what they mean: an index of another is thrown away
 WAIT = 60.0  # seconds for another process that is filling the index
 RECENT = 2_000_000_000  # ns: a folder changed so lately may change again within one tick of its clock
 UNSURE = -1
@@ -66,22 +66,19 @@ def index_path(layer: Layer) -> Path | None:
 
 
 @contextlib.contextmanager
-def open_indexes(layers: list[Layer]) -> Iterator[sqlite3.Connection]:
-    """A connection with the brought-up index of each layer attached as l0, l1, …"""
+def open_indexes(layers: list[Layer]) -> Iterator[tuple[sqlite3.Connection, list[str]]]:
+    """A connection with the brought-up index of each layer attached as l0, l1, …
+
+    And a line for each folder that could not be read.
+    """
+    unread: list[str] = []
     connection = sqlite3.connect(":memory:", isolation_level=None, timeout=WAIT)
     try:
         for number, layer in enumerate(layers):
-            _attach(connection, f"l{number}", layer)
-        yield connection
+            _attach(connection, f"l{number}", layer, unread)
+        yield connection, list(dict.fromkeys(unread))
     finally:
         connection.close()
-
-
-def unreadable(connection: sqlite3.Connection, schema: str, layer: Layer) -> list[str]:
-    """The folders of a library that its index could not look into, each as one line."""
-    rows = connection.execute(f"SELECT name FROM {schema}.folder WHERE mtime=? ORDER BY name", (UNSURE,))
-    folders = [layer.folder, *(layer.folder / name for (name,) in rows)]
-    return [f"{folder} cannot be read" for folder in folders if not os.access(folder, os.R_OK | os.X_OK)]
 
 
 def discard(layer: Layer) -> None:
@@ -92,13 +89,13 @@ def discard(layer: Layer) -> None:
             victim.unlink()
 
 
-def _attach(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
+def _attach(connection: sqlite3.Connection, schema: str, layer: Layer, unread: list[str]) -> None:
     path = index_path(layer)
     for _ in range(2):
         try:
             if path and layer.folder.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _bring_up_file(path, layer)
+                _bring_up_file(path, layer, unread)
                 connection.execute(f"ATTACH ? AS {schema}", (str(path),))
                 connection.execute(f"SELECT count(*) FROM {schema}.leaf")
                 return
@@ -113,23 +110,24 @@ def _attach(connection: sqlite3.Connection, schema: str, layer: Layer) -> None:
         connection.execute(f"DETACH {schema}")
     connection.execute(f"ATTACH ':memory:' AS {schema}")
     make_tables(connection, schema)
-    bring_up(connection, schema, layer, Difference.between(connection, schema, layer))
+    bring_up(connection, schema, layer, Difference.between(connection, schema, layer, unread), unread)
 
 
-def _bring_up_file(path: Path, layer: Layer) -> None:
+def _bring_up_file(path: Path, layer: Layer, unread: list[str]) -> None:
     connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT)
     try:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA cache_size=-32768")
         connection.execute("PRAGMA cell_size_check=ON")
         made = connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA
-        difference = Difference.between(connection, "main", layer) if made else None
+        difference = Difference.between(connection, "main", layer, unread) if made else None
         if difference is not None and not (difference.changed or difference.gone):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
             make_tables(connection, "main")
-            bring_up(connection, "main", layer, difference or Difference.between(connection, "main", layer))
+            difference = difference or Difference.between(connection, "main", layer, unread)
+            bring_up(connection, "main", layer, difference, unread)
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -147,10 +145,12 @@ class Difference:
     gone: frozenset[str]
 
     @classmethod
-    def between(cls, connection: sqlite3.Connection, schema: str, layer: Layer) -> Difference:
+    def between(
+        cls, connection: sqlite3.Connection, schema: str, layer: Layer, unread: list[str]
+    ) -> Difference:
         """What to read again: every folder's time is compared with the one remembered."""
         folders, leaves = _remembered(connection, schema)
-        names = _subfolders(layer.folder)
+        names = _subfolders(layer.folder, unread)
         root = str(layer.folder)
         changed = {name: mtime for name, mtime in names.items() if folders.get(name) != mtime}
         for (name, encoder), (_, mtime) in leaves.items():
@@ -163,8 +163,10 @@ class Difference:
         return cls(changed, frozenset(folders.keys() - names.keys()))
 
 
-def bring_up(connection: sqlite3.Connection, schema: str, layer: Layer, difference: Difference) -> None:
-    """Read what changed."""
+def bring_up(
+    connection: sqlite3.Connection, schema: str, layer: Layer, difference: Difference, unread: list[str]
+) -> None:
+    """Read what changed; a line for each folder that cannot be read goes to `unread`."""
     folders, leaves = _remembered(connection, schema)
     recent = time.time_ns() - RECENT
     encoders_of: dict[str, set[str]] = {}
@@ -177,16 +179,16 @@ def bring_up(connection: sqlite3.Connection, schema: str, layer: Layer, differen
     for name, mtime in sorted(difference.changed.items()):
         encoders = encoders_of.get(name, set())
         if folders.get(name) != mtime:
-            try:
-                present = set(_inside(layer.folder / name))
-            except OSError:  # which can go away without a trace in the folder's time
-                present, mtime = set(), UNSURE
+            known = len(unread)
+            present = set(_subfolders(layer.folder / name, unread))
+            if len(unread) > known:  # what hindered it can go away without a trace in the folder's time
+                mtime = UNSURE
             for gone in encoders - present:
                 _forget_leaf(connection, schema, leaves.pop((name, gone))[0])
             connection.execute(f"REPLACE INTO {schema}.folder VALUES (?, ?)", (name, _settled(mtime, recent)))
             encoders = present
         for encoder in sorted(encoders):
-            _bring_up_leaf(connection, schema, layer, name, encoder, leaves.get((name, encoder)))
+            _bring_up_leaf(connection, schema, layer, name, encoder, leaves.get((name, encoder)), unread)
 
 
 def make_tables(connection: sqlite3.Connection, schema: str) -> None:
@@ -207,17 +209,26 @@ def _remembered(
     return folders, {(name, encoder): (leaf, mtime) for name, encoder, leaf, mtime in rows}
 
 
-def _subfolders(folder: Path) -> dict[str, int]:
-    """Folders inside and when their entries last changed."""
+def _subfolders(folder: Path, unread: list[str]) -> dict[str, int]:
+    """Folders inside and when their entries last changed; a line for each that cannot be read goes to `unread`."""
+    found: dict[str, int] = {}
     try:
-        return _inside(folder)
-    except OSError:
-        return {}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if _is_ours(entry):
+                        found[entry.name] = entry.stat().st_mtime_ns
+                except OSError as fault:
+                    _name(entry.path, fault, unread)
+    except OSError as fault:
+        _name(folder, fault, unread)
+    return found
 
 
-def _inside(folder: Path) -> dict[str, int]:
-    with os.scandir(folder) as entries:
-        return {e.name: e.stat().st_mtime_ns for e in entries if _is_ours(e)}
+def _name(folder: str | Path, fault: OSError, unread: list[str]) -> None:
+    """One more line of what cannot be read; what has just been removed is none."""
+    if not isinstance(fault, (FileNotFoundError, NotADirectoryError)):
+        unread.append(f"{folder} cannot be read: {(fault.strerror or str(fault)).lower()}")
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
@@ -247,6 +258,7 @@ def _bring_up_leaf(
     name: str,
     encoder: str,
     known: tuple[int, int] | None,
+    unread: list[str],
 ) -> None:
     folder = layer.leaf(name, encoder)
     recent = time.time_ns() - RECENT
@@ -261,8 +273,9 @@ def _bring_up_leaf(
                 for files, pattern in ((found, VERSION_FILE), (measured, EVALUATION_FILE)):
                     if (match := pattern.fullmatch(entry.name)) and int(match.group(1)):
                         files[int(match.group(1))] = entry.stat(follow_symlinks=False)
-    except OSError:
+    except OSError as fault:
         found, measured, mtime = {}, {}, UNSURE
+        _name(folder, fault, unread)
     remembered = _settled(mtime, recent)
     if known:
         leaf = known[0]

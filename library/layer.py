@@ -205,11 +205,18 @@ def _inside(folder: Path, check: Callable[[str], str]) -> list[Path]:
 def _folders(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+            return sorted(e.name for e in entries if not e.name.startswith(".") and _is_folder(e))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as fault:
         raise StorageError(f"cannot read {folder}: {(fault.strerror or str(fault)).lower()}") from fault
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it can be looked into; not so a link to where one may not go, or to itself."""
+    with contextlib.suppress(OSError):
+        return entry.is_dir()
+    return False
 
 
 def _numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:

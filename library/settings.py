@@ -103,6 +103,6 @@ def _config() -> dict[str, Any]:
             raise DirectionsError(f"DIRECTIONS_CONFIG names {path}, and there is no such file") from fault
         return {}
     except (OSError, ValueError) as fault:
-        if isinstance(fault, PermissionError) and not named:  # somebody else's home
-            return {}
+        if isinstance(fault, PermissionError) and not named and not os.path.lexists(path):
+            return {}  # somebody else's home, into which one may not look
         raise DirectionsError(f"cannot read the config file {path}: {fault}; correct or delete it") from fault

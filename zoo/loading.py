@@ -54,7 +54,11 @@ def whole(kind: Any) -> Callable[..., Any]:
         missing = set(found["missing_keys"])
         weights = list(model.named_parameters(remove_duplicate=False))
         there = {id(weight) for name, weight in weights if name not in missing}
-        lacking = [name for name, weight in weights if name in missing and id(weight) not in there]
+        lacking = [
+            name
+            for name, weight in weights
+            if name in missing and id(weight) not in there and not _computed(model, name)
+        ]
         if lacking:
             raise ValueError(
                 f"it holds no {type(model).__name__}, but a model of another kind: {len(lacking)} weights are "
@@ -63,6 +67,11 @@ def whole(kind: Any) -> Callable[..., Any]:
         return model
 
     return load
+
+
+def _computed(model: Any, name: str) -> bool:
+    """Whether a weight is made by the model itself, as sinusoidal positions are: files may leave it out."""
+    return hasattr(model.get_submodule(name.rpartition(".")[0]), "create_weight")
 
 
 def device_refusal(device: Any) -> str | None:

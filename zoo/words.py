@@ -52,12 +52,20 @@ IRREGULAR = {
 }  # fmt: skip
 FROM_PLURAL = {many: one for one, many in IRREGULAR.items()}
 #: Letters said one by one whose names begin with a vowel: "x-ray", "F1 car", "HDR photo", "MRI scan".
-SPELLED = r"[fhlmnrsx](?:\b|\d)|(?-i:[FHLMNRSX][B-DF-HJ-NP-TV-XZ]+\b)|(?:fbi|led|mri|nba|suv)\b"
+SPELLED = (
+    r"[fhlmnrsx](?:[-\s\d&]|$)|(?-i:(?!(?:MRS?|MS|MT|ST)\b)[FHLMNRSX][B-DF-HJ-NP-TV-XZ]+\d*\b)"
+    r"|(?:fbi|hdr|lcd|led|mba|mp[34]|mri|nba|ngo|nyc|nypd|rv|sos|suv)\b"
+)
 AN_BEFORE = re.compile(
-    rf"(?:[aeio]|u(?!s[aeu]|t[aeio]|ke|rop|rin|kul)|h(?:eir|onest|onou?r|our)|8|11|18|{SPELLED})", re.I
+    rf"(?:[aeio]|u(?!s[aeu]|t[aeio]|ke|rop|rin|kul)|h(?:eir|onest|onou?r|our|ors d)|8|11|18(?!\d(?!\d))|{SPELLED})",
+    re.I,
 )
 #: Of what begins with "uni", a denial takes "an": "unidentified", "unimpressed", "uninhabited".
-A_BEFORE = re.compile(r"(?:eu|ewe|one\b|once\b|uni(?!deal|den|gn|ll|m(?!o)|n|r[or]|ss)|ufo|11\d)", re.I)
+A_BEFORE = re.compile(
+    r"(?:eu|ewe|one\b|onesie|once\b|ouija|uni(?!deal|den|gn|ll|m(?!o)|n|r[or]|ss)|ufo|11\d"
+    r"|u(?:-|sb?\b|v\b|k\b|n\b|kr|gan|rol|vu|biq|nanim))",
+    re.I,
+)
 
 
 def words_of(text: str) -> list[str]:
@@ -105,7 +113,7 @@ def is_plural(word: str) -> bool:
     """Whether a word looks like a plural: `"cats"`, `"glasses"`, not `"glass"` or `"bus"`."""
     if word in FROM_PLURAL or word in PLURAL_ONLY:
         return True
-    if word in IN_S:
+    if word in IN_S or word in SAME_IN_PLURAL:
         return False
     if word.endswith("men"):
         return word not in MENS

@@ -1,6 +1,9 @@
 """`mkdir-direction` as a person meets it."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,9 +87,12 @@ def test_a_rebuild_for_named_models_uses_all_their_layers(
     for options in ((), ("--models", str(GOLDEN), "--clip-skip", "1")):
         again = rebuilt(*options)
         assert (again["encoder"], again["sha256"]) == (made["encoder"], made["sha256"])
-    usable = rebuilt("--models", str(GOLDEN))
-    assert (usable["encoder"], usable["sha256"]) == (full["encoder"], full["sha256"])
-    assert usable["generation"]["clip_skip"] is None
+    copy = shutil.copytree(GOLDEN, private_folders / "copy")
+    for options, named in (("--models", str(GOLDEN)), GOLDEN), ((), copy):
+        monkeypatch.setenv("DIRECTIONS_MODELS", str(named))
+        usable = rebuilt(*options)
+        assert (usable["encoder"], usable["sha256"]) == (full["encoder"], full["sha256"])
+        assert usable["generation"]["clip_skip"] is None
 
 
 def test_pairs_make_a_table(tmp_path: Path) -> None:
@@ -111,6 +117,21 @@ def test_a_list_of_concepts_is_prepared(tmp_path: Path) -> None:
     rows = json.loads(done.stdout)
     assert [row["concept"] for row in rows] == ["cat", "dog"]
     assert rows[0]["captions"] == 16 and rows[0]["nearest"]
+
+
+def test_concepts_that_a_full_disk_does_not_keep_are_not_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("directions.cache.os.replace", full)
+    (tmp_path / "words.txt").write_text("cat\ndog\n")
+    done = run("--concepts", str(tmp_path / "words.txt"), *TINY)
+    assert done.exit_code == 1 and done.stdout.splitlines()[1].startswith("cat")
+    assert done.stderr.splitlines()[-1].endswith(
+        "no space left on device; what could not be kept is not prepared"
+    )
 
 
 def test_a_cache_that_cannot_be_written_is_one_note_or_the_end_of_what_is_only_kept_there(

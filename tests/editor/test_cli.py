@@ -457,6 +457,37 @@ def test_what_is_there_in_part_is_not_passed_over(
         assert note in result.stderr if there else "record.json exists" in result.stderr
 
 
+def test_what_an_interrupted_run_left_of_an_edit_is_made_anew(picture: Path, directions: Library) -> None:
+    arguments = [
+        picture,
+        "-d",
+        "cat2dog",
+        "--steps",
+        1,
+        *CAPTION,
+        "--sheet",
+        "--skip-existing",
+        "-o",
+        "x.png",
+    ]
+    worked(*arguments)
+    before = pixels("x.png").tobytes()
+    Path("x-sheet.png").unlink()
+    result = worked(*arguments)
+    assert "saved  x.png" in result.stdout and Path("x-sheet.png").exists()
+    assert pixels("x.png").tobytes() == before
+    flagged = {**read_record("x.png"), "safety": {"flagged": True}}
+    Path("x.png").unlink()
+    Path("x.json").write_text(json.dumps(flagged))
+    assert "there already" in worked(*arguments).stderr and not Path("x.png").exists()
+    assert "saved  x.png" in worked(*arguments, "--no-safety").stdout
+
+
+def test_a_link_to_itself_is_no_picture(picture: Path, directions: Library) -> None:
+    Path("circle.png").symlink_to("circle.png")
+    failed(run("circle.png", "-d", "cat2dog"), "cannot read circle.png")
+
+
 def test_a_sweep_that_is_there_is_passed_over(picture: Path, directions: Library) -> None:
     arguments = [
         picture,

@@ -374,6 +374,14 @@ def test_the_inverse_follows_the_scheduler_until_one_is_given(tmp_path: Path) ->
     pipe.inverse_scheduler = None
     assert pipe.invert(CAPTION, image=noise(), num_inference_steps=1).latents.shape == (1, 4, 8, 8)
     assert kind_after("sample") == "sample"
+    velocity = DDIMScheduler.from_config(config, prediction_type="v_prediction")
+    for again in (
+        StableDiffusionPix2PixZeroPipeline.from_pretrained(tmp_path, scheduler=velocity),
+        StableDiffusionPix2PixZeroPipeline(
+            **{**pipe.components, "scheduler": velocity}, requires_safety_checker=False
+        ),
+    ):
+        assert again.inverse_scheduler.config.prediction_type == "v_prediction"
     pipe.inverse_scheduler = given = DDIMInverseScheduler.from_config(config)
     kind_after("v_prediction")
     assert pipe.inverse_scheduler is given

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from editor.record import RECORD_KEY, read_record
+from editor.replay import for_encoder, repeated
 from library import Library
 from zoo.registry import WEIGHTS
 
@@ -221,6 +222,24 @@ def test_the_same_models_elsewhere_keep_the_recorded_versions(made: dict[str, An
     assert pixels("moved.png").tobytes() == pixels("out.png").tobytes()
     rewritten("out.png", models_folder=str(Path("gone").absolute()))
     failed(run("--from", "out.png", "-o", "x.png"), "are gone: ", "name them: --models FOLDER --from out.png")
+
+
+def test_a_record_that_does_not_tell_the_parts_is_repeated_as_it_was(made: dict[str, Any]) -> None:
+    told_then = {k: v for k, v in made["direction"].items() if k != "anchors"}
+    rewritten("out.png", direction=told_then)
+    worked("--from", "out.png", "-o", "again.png")
+    assert read_record("again.png")["direction"] == told_then
+
+
+def test_which_versions_a_record_is_repeated_with(made: dict[str, Any]) -> None:
+    request = repeated("out.png", {})
+    assert request.named == request.expressions == (made["direction"]["resolved"],)
+    elsewhere = replace(request, models="another/model")
+    assert elsewhere.named == (made["expression"],)
+    encoder = made["encoder"]
+    assert for_encoder(elsewhere, ["clip-00000000", encoder]) == (elsewhere, [])
+    other, notes = for_encoder(elsewhere, ["clip-00000000", "another/model"])
+    assert other.expressions == elsewhere.named and not other.pinned and encoder in notes[0]
 
 
 def test_a_sum_of_other_parts_is_refused(made: dict[str, Any]) -> None:

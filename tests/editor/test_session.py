@@ -254,6 +254,9 @@ def test_settings(editor: Editor) -> None:
     assert own.settings(guidance_scale=3.0) == EditSettings(guidance_scale=3.0, cross_attention_guidance=0.01)
     with pytest.raises(TypeError, match="unknown setting 'lambda_'; the settings are attention_resolution"):
         editor.settings(lambda_=1)
+    assert editor.settings(guidance_scale=np.float32(7.5), max_rows=np.int64(2)) == EditSettings(
+        guidance_scale=7.5, max_rows=2
+    )
     for name, value in (("guidance_scale", None), ("cross_attention_guidance", "1"), ("max_rows", 2.0)):
         with pytest.raises(TypeError, match=f"{name} is {value!r}; expected a"):
             editor.settings(**{name: value})

@@ -1,6 +1,7 @@
 """The algebra of directions, and what they refuse."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,8 @@ def test_unsaved_directions_of_one_name_are_two(tmp_path: Path) -> None:
     saved = Library(tmp_path, ()).save(one)
     assert saved.sha256 == one.sha256 == saved.record["sha256"] == mixed.parents[0]["sha256"]
     assert (one - one).parents[0]["weight"] == 0
+    changed = replace(saved, tensor=2 * saved.tensor)
+    assert changed.sha256 != saved.sha256 and len((saved + changed).parents) == 2
 
 
 def test_how_it_was_made_goes_with_the_whole_and_its_opposite_but_not_with_a_part(make: Make) -> None:

@@ -70,6 +70,10 @@ def test_a_bare_tensor(library: Library, tmp_path: Path, ending: str) -> None:
     saved = import_file(library, path, "a2b", ENCODER, ("a", "b"))
     np.testing.assert_array_equal(saved.tensor, tensor[0].numpy())
     assert saved.record["declared"] is True
+    out = export_file(library, "a2b", tmp_path / "out.safetensors")
+    again = import_file(library, out, encoder="clip-12345678")
+    assert again.encoder == "clip-12345678" and again.record["declared"] is True
+    np.testing.assert_array_equal(again.tensor, saved.tensor)
 
 
 class Evil:

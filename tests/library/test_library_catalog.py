@@ -322,13 +322,15 @@ def test_labels_that_could_not_be_read_for_a_while_are_back_at_once(library: Lib
     assert select(library, Query()).entries[0].aliases == ("good",)
 
 
+@pytest.mark.parametrize("inner", [False, True])
 def test_a_folder_that_could_not_be_read_for_a_while_is_named_and_back_at_once(
-    library: Library, make: Make, monkeypatch: pytest.MonkeyPatch
+    library: Library, make: Make, monkeypatch: pytest.MonkeyPatch, inner: bool
 ) -> None:
     library.save(make("cat2dog"))
     library.save(make("day2winter"))
     age(library)
-    scandir, access, shut = os.scandir, os.access, library.path / "cat2dog"
+    leaf = library.find("cat2dog").path.parent
+    scandir, shut = os.scandir, leaf if inner else leaf.parent
 
     def refused(folder: Any) -> Any:
         if Path(folder) == shut:
@@ -337,9 +339,20 @@ def test_a_folder_that_could_not_be_read_for_a_while_is_named_and_back_at_once(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.scandir", refused)
-        patch.setattr("os.access", lambda path, mode: Path(path) != shut and access(path, mode))
-        page = select(library, Query())
-    assert [entry.ref for entry in page.entries] == ["day2winter@1"]
-    assert page.faults == [f"{shut} cannot be read"]
+        for _ in range(2):
+            page = select(library, Query())
+            assert [entry.ref for entry in page.entries] == ["day2winter@1"]
+            assert page.faults == [f"{shut} cannot be read: permission denied"]
     page = select(library, Query())
     assert [entry.ref for entry in page.entries] == ["cat2dog@1", "day2winter@1"] and page.faults == []
+
+
+def test_a_link_that_leads_nowhere_hides_nothing_else(library: Library, make: Make) -> None:
+    library.save(make("cat2dog"))
+    loops = [library.path / "fox2cat", library.path / "cat2dog" / "clip-11111111"]
+    for loop in loops:
+        loop.symlink_to(loop.name)
+    for _ in range(2):
+        page = select(library, Query())
+        assert [entry.ref for entry in page.entries] == ["cat2dog@1"] and list(library) == ["cat2dog"]
+        assert [fault.split()[0] for fault in page.faults] == list(map(str, loops))

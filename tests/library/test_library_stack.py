@@ -214,6 +214,9 @@ def test_a_config_file_in_a_home_that_may_not_be_read_is_passed_over(
 
     monkeypatch.setattr(Path, "read_text", refuse)
     assert Library(shared).path == shared
+    monkeypatch.setattr("library.settings.os.path.lexists", lambda _: True)
+    with pytest.raises(DirectionsError, match="cannot read the config file"):  # it is there, and refused
+        Library(shared)
     monkeypatch.setenv("DIRECTIONS_CONFIG", "named.toml")
     with pytest.raises(
         DirectionsError, match=r"cannot read the config file .*named\.toml: .*ermission denied"
