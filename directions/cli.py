@@ -66,7 +66,7 @@ __all__ = ["main"]
     type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Of the text encoder. bfloat16 is twice as fast on processors that compute in it (avx512_bf16, amx).",
+    help="Of the text encoder. bfloat16 is quicker on processors that compute in it (avx512_bf16, amx_bf16).",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, mps [the best there is].")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="OUT.png", help="Draw the quality report.")
