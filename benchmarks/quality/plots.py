@@ -30,7 +30,7 @@ def tradeoff(
     against: Sequence[Figure],
     path: Path,
 ) -> bool:
-    """Draw `height` against each of `against`, a column a task, a curve a method as its knob moves.
+    """Draw `height` against each of `against` that was measured, a column a task, a curve a method as its knob moves.
 
     Methods with one value are points. Returns whether there was anything to draw.
     """
@@ -39,7 +39,8 @@ def tradeoff(
 
     drawn = [m for m in methods if any(p.method == m.name for p in summary.pictures)]
     tasks = [task for task in tasks if any(p.task == task for p in summary.pictures)]
-    if not drawn:
+    against = [figure for figure in against if any(summary.interval(p, figure.key) for p in summary.pictures)]
+    if not drawn or not against:
         return False
     canvas = Canvas(figsize=(_PANEL * len(tasks) + 2.2, _PANEL * len(against)), layout="constrained")
     FigureCanvasAgg(canvas)

@@ -15,6 +15,7 @@ from benchmarks.quality.figures import Interval
 from benchmarks.quality.measures import ACCURACY, MSE, STRUCTURE
 from benchmarks.quality.methods import DEFAULT_NAME, FAST_NAME, RIVALS, Method
 from benchmarks.quality.options import parsed
+from benchmarks.quality.plots import tradeoff
 from benchmarks.quality.report import cell
 from benchmarks.quality.runs import Results, plan
 from benchmarks.quality.summary import Place, Summary, claims, share
@@ -156,3 +157,18 @@ def test_a_share_is_over_all_pictures_of_a_task() -> None:
         Place("b", "x", 1.0): {"1": {}},
     }
     assert share(summary, "captioned") == {"a": 0.5}
+
+
+def test_the_plot_leaves_out_what_was_not_measured(tmp_path: Path) -> None:
+    """Synthetic pictures have no ground truth, so that nothing is known of their background."""
+    summary, heights = Summary(Results(tmp_path), []), []
+    methods = [Method("default", "strength", (1.0,), lambda *_: [])]
+    found: dict[str, float] = {"accuracy": 1.0, "structure": 0.1}
+    for more in ({}, {"background_mse": 0.01}):
+        summary.pictures = {Place("t", "default", 1.0): {"1": {**found, **more}}}
+        assert tradeoff(summary, ["t"], methods, ACCURACY, (STRUCTURE, MSE), tmp_path / "plot.png")
+        with Image.open(tmp_path / "plot.png") as plot:
+            heights.append(plot.height)
+    assert heights[1] == 2 * heights[0]
+    summary.pictures = {Place("t", "default", 1.0): {"1": {"accuracy": 1.0}}}
+    assert not tradeoff(summary, ["t"], methods, ACCURACY, (STRUCTURE, MSE), tmp_path / "plot.png")
