@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,15 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
-def random_models(config: dict[str, Any]) -> tuple[Any, Any]:
-    """UNet and VAE of a configuration, in evaluation mode, with the same random weights every time."""
+def random_models(config: dict[str, Any], device: str = "cpu") -> tuple[Any, Any]:
+    """UNet and VAE of a configuration, in evaluation mode, with the same random weights every time on a device."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(**config["unet"]).eval()
-    vae = AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **config["vae"]).eval()
+    with torch.device(device):
+        unet = UNet2DConditionModel(**config["unet"]).eval()
+        vae = AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **config["vae"]).eval()
     return unet, vae
 
 
@@ -111,14 +113,33 @@ def in_own_process(module: str, arguments: Sequence[str], threads: int | None = 
 
     threads None: as many as torch chooses.
     """
-    command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
-    done = subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parents[1],
-    )
+    done = subprocess.run(check=True, stdout=subprocess.PIPE, **_process(module, arguments, threads))
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def standing(module: str, arguments: Sequence[str], threads: int | None = 1) -> Iterator[Callable[[], Any]]:
+    """Like `in_own_process`, of a process that answers each line it is given with one, until the block ends."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(**pipes, **_process(module, arguments, threads)) as process:
+        assert process.stdin is not None and process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def ask() -> Any:
+            asked.write("\n")
+            asked.flush()
+            if not (answer := answers.readline()):
+                raise subprocess.CalledProcessError(process.wait(), process.args)
+            return json.loads(answer)
+
+        yield ask
+        asked.close()
+
+
+def _process(module: str, arguments: Sequence[str], threads: int | None) -> dict[str, Any]:
+    return {
+        "args": [sys.executable, "-m", module, *arguments],
+        "env": {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})},
+        "cwd": Path(__file__).parents[1],
+        "text": True,
+    }

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,10 @@ def machine() -> str:
     except OSError:
         pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch = sys.modules.get("torch")
+    gpu = f", {torch.cuda.get_device_name()}" if torch and torch.cuda.is_available() else ""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{processor}, {cores} cores{load}, {platform.system()}, Python {platform.python_version()}"
+    return f"{processor}, {cores} cores{load}{gpu}, {platform.system()}, Python {platform.python_version()}"
 
 
 def report(rows: Sequence[Row], path: Path | None = None, note: str = "") -> int:

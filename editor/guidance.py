@@ -33,7 +33,7 @@ def guidance_gradient(
     unet: Any,
     control: CrossAttention,
     inputs: torch.Tensor,
-    timestep: float,
+    timestep: float | torch.Tensor,
     embeds: torch.Tensor,
     targets: AttentionMaps,
     target_rows: list[int],

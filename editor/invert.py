@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from editor.convolution import small_map_products
+from editor.graphs import Replay, Tensors
 from editor.guidance import frozen
 from editor.regularize import AutoCorrelation, Regulariser, draw_rolls, regularise
 from editor.schedule import Schedule
@@ -70,27 +72,39 @@ def invert(
             return estimate.combined
         a, b = schedule.noise_map(i)
         noise = a * estimate.combined + b * sample
-        noise = regularise(noise, None if rolls is None else rolls[i], settings, correlation, abs(a))
+        shifts = () if rolls is None else (rolls[i],)
+        regular = partial(_regular, settings, correlation, abs(a))
+        noise = replay(("regulariser", abs(a)), regular, noise, *shifts)["noise"]
         return (noise - b * sample) / a
 
     conditioning = conditioning.collapse() if guidance_scale > 1 else Conditioning(conditioning.prompt)
     path = [latents]
     with alone(unet), frozen(unet), small_map_products(unet):
+        replay = Replay(unet, unet_kwargs)
         for i, timestep in enumerate(schedule.timesteps):
             latents = denoise(
-                unet,
+                partial(replay.predict, "inversion"),
                 schedule,
                 i,
                 latents,
                 conditioning,
                 guidance_scale,
                 refine=refine,
-                unet_kwargs=unet_kwargs,
             )
             latents = notify(on_step, "invert", i, timestep, latents)
             if keep_trajectory:
                 path.append(latents)
     return Inverted(latents, torch.stack(path) if keep_trajectory else None)
+
+
+def _regular(
+    settings: Regulariser,
+    correlation: AutoCorrelation | None,
+    stretch: float,
+    noise: torch.Tensor,
+    rolls: torch.Tensor | None = None,
+) -> Tensors:
+    return {"noise": regularise(noise, rolls, settings, correlation, stretch)}
 
 
 def _rolls(

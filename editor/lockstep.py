@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from editor.attention import AttentionMaps, CrossAttention
+from editor.graphs import Replay, Tensors
 from editor.guidance import Guidance, guidance_gradient
 from editor.settings import EditSettings
 from editor.steps import Conditioning, Estimate, Sampler, combine, denoise, predict
+
+#: The UNet's output among the maps of its layers.
+OUTPUT = "output"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class LockStep:
         if settings.noise_correction:
             self.negative = self.prompt
         self.halves = 1 if self.negative is None else 2
+        self.replay = Replay(unet, unet_kwargs)
 
     def reference_step(
         self,
@@ -85,17 +90,22 @@ class LockStep:
             estimates.append(estimate)
             return estimate.combined
 
-        with control.record(maps) if self.settings.guides(i) else nullcontext():
-            after = denoise(
-                self.unet,
-                sampler,
-                i,
-                sample,
-                self.reference,
-                self.settings.guidance_scale,
-                refine=keep,
-                unet_kwargs=self.unet_kwargs,
+        def shown(inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
+            maps.update(
+                self.replay("reference and maps", partial(self._shown, control), inputs, timestep, embeds)
             )
+            return maps.pop(OUTPUT)
+
+        guided = self.settings.guides(i)
+        after = denoise(
+            shown if guided else partial(self.replay.predict, "reference"),
+            sampler,
+            i,
+            sample,
+            self.reference,
+            self.settings.guidance_scale,
+            refine=keep,
+        )
         return Seen(sample, after if known is None else known, AttentionMaps(maps), estimates[0])
 
     def edit_step(
@@ -129,6 +139,15 @@ class LockStep:
             return Step(seen.after[self.rows] + away, drift, change)
         compared = None if seen.estimate is None else estimate.combined - seen.estimate.combined[self.rows]
         return Step(sampler.step(i, estimate.combined, sample), drift, compared)
+
+    def _shown(
+        self, control: CrossAttention, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor
+    ) -> Tensors:
+        """The UNet's output, and its maps layer by layer."""
+        maps: dict[str, torch.Tensor] = {}
+        with control.record(maps):
+            output = predict(self.unet, inputs, timestep, embeds, self.unet_kwargs)
+        return {OUTPUT: output, **maps}
 
     def _known_half(self, seen: Seen) -> torch.Tensor | None:
         """The first step's output for the negative half where it is the reference's: same sample, same prompt."""
@@ -194,17 +213,38 @@ class LockStep:
     ) -> Guidance:
         """`guidance_gradient`, in the calls of `_calls`."""
         calls = self._calls(len(targets))
+
+        def gradient(
+            compared: list[int],
+            inputs: torch.Tensor,
+            timestep: float,
+            embeds: torch.Tensor,
+            *layers: torch.Tensor,
+        ) -> Tensors:
+            return vars(
+                guidance_gradient(
+                    self.unet,
+                    control,
+                    inputs,
+                    timestep,
+                    embeds,
+                    AttentionMaps(dict(zip(maps.layers, layers, strict=True))),
+                    compared,
+                    self.halves,
+                    self.unet_kwargs,
+                )
+            )
+
         parts = [
-            guidance_gradient(
-                self.unet,
-                control,
-                inputs[rows],
-                timestep,
-                embeds[rows],
-                maps,
-                [targets[row] for row in rows],
-                self.halves,
-                self.unet_kwargs,
+            Guidance(
+                **self.replay(
+                    ("guided", *(targets[row] for row in rows)),
+                    partial(gradient, [targets[row] for row in rows]),
+                    inputs[rows],
+                    timestep,
+                    embeds[rows],
+                    *maps.layers.values(),
+                )
             )
             for rows in calls
         ]
@@ -217,7 +257,7 @@ class LockStep:
     def _predict(self, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
         """`predict`, in the calls of `_calls`."""
         calls = self._calls(len(inputs))
-        parts = [predict(self.unet, inputs[rows], timestep, embeds[rows], self.unet_kwargs) for rows in calls]
+        parts = [self.replay.predict("second", inputs[rows], timestep, embeds[rows]) for rows in calls]
         return _in_order(calls, parts)
 
     def _calls(self, count: int) -> list[list[int]]:

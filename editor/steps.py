@@ -106,6 +106,9 @@ class Estimate:
     negative: torch.Tensor | None = None
 
 
+#: The UNet's output `[R, C, H, W]` float32 for its inputs `[R, C, H, W]`, the timestep and embeddings.
+Evaluate = Callable[[torch.Tensor, float, torch.Tensor], torch.Tensor]
+
 #: Changes a combined output before the jump, given the estimate, the sample and the step's number.
 Refine = Callable[[Estimate, torch.Tensor, int], torch.Tensor]
 
@@ -122,7 +125,7 @@ def dtype_of(unet: Any) -> torch.dtype:
 def predict(
     unet: Any,
     inputs: torch.Tensor,
-    timestep: float,
+    timestep: float | torch.Tensor,
     embeds: torch.Tensor,
     unet_kwargs: Mapping[str, Any] | None = None,
 ) -> torch.Tensor:
@@ -130,7 +133,7 @@ def predict(
     dtype = dtype_of(unet)
     result = unet(
         inputs.to(dtype),
-        torch.tensor(timestep, device=inputs.device),
+        torch.as_tensor(timestep, device=inputs.device),
         encoder_hidden_states=embeds.to(dtype),
         **(unet_kwargs or {}),
     )
@@ -146,28 +149,21 @@ def combine(output: torch.Tensor, halves: int, guidance_scale: float) -> Estimat
 
 
 def denoise(
-    unet: Any,
+    evaluate: Evaluate,
     sampler: Sampler,
     i: int,
     sample: torch.Tensor,
     conditioning: Conditioning,
     guidance_scale: float = 1.0,
     *,
-    inputs: torch.Tensor | None = None,
-    output: torch.Tensor | None = None,
     refine: Refine | None = None,
-    unet_kwargs: Mapping[str, Any] | None = None,
 ) -> torch.Tensor:
     """Take step i from `sample` `[B, C, H, W]` float32 to the sample at the next level.
 
-    `inputs` `[halves · B, C, H, W]` are the UNet's inputs where they are not the sample itself (a guided
-    pass moves each half on its own), `output` its output where that is known already. `refine` may
-    change the combined output before the jump.
+    `evaluate` is the UNet: `predict`, or what stands for it. `refine` may change the combined output before the jump.
     """
-    if output is None:
-        if inputs is None:
-            inputs = torch.cat([sample * sampler.scale(i)] * conditioning.halves)
-        output = predict(unet, inputs, sampler.timesteps[i], conditioning.rows, unet_kwargs)
+    inputs = torch.cat([sample * sampler.scale(i)] * conditioning.halves)
+    output = evaluate(inputs, sampler.timesteps[i], conditioning.rows)
     estimate = combine(output, conditioning.halves, guidance_scale)
     combined = estimate.combined if refine is None else refine(estimate, sample, i)
     return sampler.step(i, combined, sample)

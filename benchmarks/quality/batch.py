@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from editor.latents import encode_pixels, seeded
 from editor.regularize import Regulariser
 from editor.schedule import Schedule
 from editor.session import Editor
-from editor.steps import Conditioning, denoise
+from editor.steps import Conditioning, denoise, predict
 
 #: Classifier-free guidance of every method that has no reason for another: the published edit's.
 GUIDANCE_SCALE = 5.0
@@ -105,8 +105,9 @@ class Batch:
         if scale <= 1:
             conditioning = Conditioning(conditioning.prompt)
         with torch.no_grad():
+            evaluate = partial(predict, self.editor.models.unet)
             for i in range(first, self.steps):
-                latents = denoise(self.editor.models.unet, self.schedule, i, latents, conditioning, scale)
+                latents = denoise(evaluate, self.schedule, i, latents, conditioning, scale)
         return latents
 
     @cached_property

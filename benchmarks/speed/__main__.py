@@ -19,7 +19,7 @@ from benchmarks.speed.job import Job
 from benchmarks.speed.limit import matrix_rate
 from benchmarks.speed.parts import PARTS
 from benchmarks.speed.results import keep, stage_lines
-from benchmarks.speed.work import work
+from benchmarks.speed.work import rounds, work
 
 RESULTS = Path(__file__).parents[1] / "results"
 REPEATS = 5
@@ -34,10 +34,17 @@ def main() -> int:
         "--output", type=Path, help=f"folder for table and plot [{RESULTS.name}; quick: none]"
     )
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--standing", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--rate", metavar="DEVICE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(work(Job(**options.worker))))
+        job = Job(**options.worker)
+        if not options.standing:
+            print(json.dumps(work(job)))
+            return 0
+        figures = rounds(job)
+        for _ in sys.stdin:
+            print(json.dumps(next(figures)), flush=True)
         return 0
     if options.rate:
         print(matrix_rate(options.threads, options.rate))

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.processes import FULL, QUICK, SCHEDULER, in_own_process, random_models, smooth_picture
+from benchmarks.processes import (
+    FULL,
+    QUICK,
+    SCHEDULER,
+    in_own_process,
+    random_models,
+    smooth_picture,
+    standing,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +50,12 @@ class Job:
     def run(self) -> dict[str, Any]:
         """The figures of `benchmarks.speed.work.work`, from a process of its own."""
         return in_own_process("benchmarks.speed", ["--worker", json.dumps(asdict(self))], self.threads)
+
+    def standing(self) -> AbstractContextManager[Callable[[], dict[str, Any]]]:
+        """`run`, time and again in one process, which has loaded and prepared everything for the first time."""
+        return standing(
+            "benchmarks.speed", ["--worker", json.dumps(asdict(self)), "--standing"], self.threads
+        )
 
 
 @dataclass(frozen=True)
@@ -76,10 +92,12 @@ def set_up(job: Job) -> Setup:
         caption, target = words.float().split(1)
         unet, vae, scheduler_config = models.unet, models.vae, models.scheduler_config
     else:
-        config = CONFIGS[job.models]
-        unet, vae = (part.to(job.device) for part in random_models(config))
+        from editor.models import placed
+
+        config, place = CONFIGS[job.models], torch.device(job.device)
+        unet, vae = random_models(config, job.device)
         if job.half:
-            unet, vae = unet.half(), vae.half()
+            unet, vae = placed(unet.half(), place), placed(vae.half(), place)
         shape = (1, config["tokens"], config["unet"]["cross_attention_dim"])
         caption, target = (torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in range(2))
         caption, target = caption.to(job.device), target.to(job.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,7 @@ from benchmarks.speed.job import EMBEDDED, PEER_NAME, SD, TINY, Job
 from benchmarks.speed.limit import costs_of, flops, matrix_rate, measured_rate
 from benchmarks.speed.runs import Runs, in_turn
 from benchmarks.speed.stages import STAGES
-from benchmarks.speed.without import EXACT, OPTIONS
+from benchmarks.speed.without import EXACT, ON_GPU, OPTIONS
 from benchmarks.speed.work import settings_of
 from editor.presets import PRESETS
 
@@ -27,6 +27,7 @@ REFERENCE, BALANCED, FAST = PRESETS
 LATENTS_LIMIT = 1e-4
 SHARE_LIMIT = 0.5
 MANY = 8
+NO_GPU = "skipped: torch finds no GPU here"
 #: Stage → seconds of each method; a table's title comes first.
 StageTable = dict[str, dict[str, float]]
 
@@ -65,7 +66,7 @@ def gpu(options: Namespace) -> Section:
     import torch
 
     if not torch.cuda.is_available():
-        return Section(note="skipped: torch finds no GPU here")
+        return Section(note=NO_GPU)
     section = Section()
     job = Job(PEER_NAME, SD, 512, 50, threads=options.threads, device="cuda")
     if options.quick:
@@ -77,6 +78,18 @@ def gpu(options: Namespace) -> Section:
             at_most(f"{_name(job)}: {FAST}, an edit", runs[FAST].seconds, "s", 1.5),
             at_most(f"{_name(job)}: {REFERENCE}, GPU memory", runs[REFERENCE].peak / 1e9, "GB", 8),
         ]
+    return section
+
+
+def gpu_optimisations(options: Namespace) -> Section:
+    """`optimisations` of what a GPU alone gains by."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Section(note=NO_GPU)
+    job = Job(REFERENCE, SD, 512, 20, threads=options.threads, device="cuda", half=True)
+    section = Section()
+    _without(section, replace(job, models=TINY, size=64, steps=4) if options.quick else job, ON_GPU, options)
     return section
 
 
@@ -105,18 +118,27 @@ def optimisations(options: Namespace) -> Section:
         (replace(small, who=BALANCED), OPTIONS),
         *(() if options.quick else ((large, ("caption row", "input gradient", "products")),)),
     ):
-        jobs = {"all": job, **{f"without {name}": replace(job, without=name) for name in names}}
-        runs = in_turn(jobs, options)
-        title = f"{_name(job)}, {job.who}"
-        for who in list(jobs)[1:]:
-            times = runs[who].seconds / runs["all"].seconds
-            memory = runs[who].peak / max(runs["all"].peak, 1)
-            section.rows += [
-                measured(f"{title}, {who}: time", times, "×"),
-                measured(f"{title}, {who}: memory above the weights", memory, "×"),
-            ]
-        section.stages[title] = _stages(runs)
+        _without(section, job, names, options)
     return section
+
+
+def _without(section: Section, job: Job, names: Iterable[str], options: Namespace) -> None:
+    """Add what the job costs with everything, and without one thing at a time."""
+    jobs = {"all": job, **{f"without {name}": replace(job, without=name) for name in names}}
+    runs = in_turn(jobs, options)
+    title = f"{_name(job)}, {job.who}"
+    for who in list(jobs)[1:]:
+        times = runs[who].seconds / runs["all"].seconds
+        memory = runs[who].peak / max(runs["all"].peak, 1)
+        section.rows += [
+            measured(f"{title}, {who}: time", times, "×"),
+            measured(f"{title}, {who}: {_memory(job)}", memory, "×"),
+        ]
+    section.stages[title] = _stages(runs)
+
+
+def _memory(job: Job) -> str:
+    return "memory above the weights" if job.device == "cpu" else "GPU memory, weights included"
 
 
 def cold_start(options: Namespace) -> Section:
@@ -167,6 +189,7 @@ PARTS: dict[str, Callable[[Namespace], Section]] = {
     "library": library,
     "discovery": discovery,
     "gpu": gpu,
+    "gpu-optimisations": gpu_optimisations,
 }
 
 
@@ -186,11 +209,12 @@ def _beside_peer(
         runs = in_turn(jobs, options)
         distance = _distance(mine, theirs)
     rate_of = matrix_rate if options.quick else measured_rate
-    rate = max(rate_of(options.threads, job.device) for _ in range(options.repeats))
+    rate = max(
+        rate_of(options.threads, job.device) for _ in range(options.repeats if job.device == "cpu" else 1)
+    )
     rows = [measured(f"{name}: {who}", runs[who].seconds, "s") for who in runs]
-    rows += [
-        measured(f"{name}: {who}, peak above the weights", runs[who].peak / MEBIBYTE, "MiB") for who in runs
-    ]
+    held = "peak above the weights" if job.device == "cpu" else _memory(job)
+    rows += [measured(f"{name}: {who}, {held}", runs[who].peak / MEBIBYTE, "MiB") for who in runs]
     for who in (REFERENCE, FAST):
         ratio = runs[who].seconds / runs[PEER_NAME].seconds
         title = f"{name}: {who} / peer"

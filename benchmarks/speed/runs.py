@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -50,10 +52,16 @@ class Runs:
 def in_turn(jobs: Mapping[str, Job], options: Namespace) -> dict[str, Runs]:
     """Every job once, then every job again, so that a machine that slows down slows all of them.
 
-    Each run is a process of its own, but for a quick one, where starting them would be most of the work.
+    Each run is a process of its own, but for a quick one, where starting them would be most of the work; on a GPU,
+    which takes long to get ready, each job is a process for all its rounds.
     """
-    run = work if options.quick else Job.run
-    rounds: list[dict[str, Figures]] = [
-        {name: run(job) for name, job in jobs.items()} for _ in range(options.repeats)
-    ]
+    with ExitStack() as stack:
+
+        def runner(job: Job) -> Callable[[], Figures]:
+            if options.quick:
+                return partial(work, job)
+            return job.run if job.device == "cpu" else stack.enter_context(job.standing())
+
+        runs = {name: runner(job) for name, job in jobs.items()}
+        rounds = [{name: run() for name, run in runs.items()} for _ in range(options.repeats)]
     return {name: Runs(job, tuple(found[name] for found in rounds)) for name, job in jobs.items()}

@@ -11,10 +11,16 @@ from unittest.mock import patch
 
 import torch
 
+from editor.graphs import Replay
+
+#: A stage whose calls are recorded as graphs has one time for forward and backward pass.
+BOTH = "guided forward and backward"
 ENCODE, DECODE, NOISE_DECODE = "encode", "decode", "decode of the noise"
 INVERSION, REGULARISER = "inversion: UNet", "inversion: regulariser"
 REFERENCE, GUIDED, BACKWARD, SECOND = "reference", "guided forward", "backward", "second forward"
 OTHER = "the rest of the edit"
+#: The first word of what `Replay` is told → stage.
+REPLAYED = {"inversion": INVERSION, "reference": REFERENCE, "guided": BOTH, "second": SECOND}
 #: In the order in which they happen.
 STAGES = (
     ENCODE,
@@ -24,6 +30,7 @@ STAGES = (
     REFERENCE,
     GUIDED,
     BACKWARD,
+    BOTH,
     SECOND,
     DECODE,
     OTHER,
@@ -41,7 +48,7 @@ class Watch:
     def __init__(self, caption: torch.Tensor) -> None:
         self.seconds: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
-        self._caption, self._inverting = caption, True
+        self._caption, self._inverting, self._replaying = caption, True, False
 
     @contextmanager
     def phase(self, inverting: bool) -> Iterator[None]:
@@ -55,7 +62,7 @@ class Watch:
         """The call, timed under what `stage` says of its arguments; None is not timed."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            name = stage(*args, **kwargs)
+            name = None if self._replaying else stage(*args, **kwargs)
             if name is None:
                 return call(*args, **kwargs)
             begin = now()
@@ -75,6 +82,26 @@ class Watch:
             name = REFERENCE if torch.equal(words[-1], self._caption[0].to(words)) else SECOND
         self.rows[name] += len(sample)
         return name
+
+    @contextmanager
+    def replays(self) -> Iterator[None]:
+        """Inside the block what is recorded as a graph is one call: nothing in it can be timed by itself."""
+        original = Replay.__call__
+
+        def call(replay: Replay, name: Any, function: Any, *inputs: Any) -> Any:
+            stage = REPLAYED.get(str(name if isinstance(name, str) else name[0]).split()[0])
+            if not replay.active or stage is None:
+                return original(replay, name, function, *inputs)
+            self.rows[stage] += len(inputs[0])
+            begin, self._replaying = now(), True
+            try:
+                return original(replay, name, function, *inputs)
+            finally:
+                self._replaying = False
+                self.seconds[stage] += now() - begin
+
+        with patch.object(Replay, "__call__", call):
+            yield
 
     def encode(self, *args: Any, **kwargs: Any) -> str:
         return ENCODE
@@ -105,6 +132,7 @@ def watched(unet: Any, vae: Any, caption: torch.Tensor) -> Iterator[Watch]:
         (torch.Tensor, "backward", watch.backward),
     ]
     with ExitStack() as stack:
+        stack.enter_context(watch.replays())
         for owner, name, stage in places:
             stack.enter_context(patch.object(owner, name, watch.timed(getattr(owner, name), stage)))
         yield watch

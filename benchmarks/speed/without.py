@@ -93,6 +93,11 @@ EXACT: Mapping[str, Mapping[str, Any]] = {
         "editor.guidance.dtype_of": lambda unet: unet.dtype,
     },
 }
+#: The same, of what a GPU alone gains by.
+ON_GPU: Mapping[str, Mapping[str, Any]] = {
+    "graphs": {"editor.graphs.replayable": lambda unet: False},
+    "layout": {"editor.models.placed": lambda model, place: model.to(place).eval()},
+}
 #: Options of the preset `balanced` that evaluate less.
 OPTIONS = ("guidance_until", "reuse_forward", "source_correction")
 
@@ -101,7 +106,7 @@ OPTIONS = ("guidance_until", "reuse_forward", "source_correction")
 def undone(name: str | None) -> Iterator[None]:
     """Inside the block the named optimisation, or option of a preset, is undone; None undoes nothing."""
     with ExitStack() as stack:
-        for place, other in EXACT.get(name or "", {}).items():
+        for place, other in {**EXACT, **ON_GPU}.get(name or "", {}).items():
             stack.enter_context(patch(place, other))
         if name in OPTIONS:
             from benchmarks.speed import work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,23 +126,35 @@ def worker(job: Job) -> Own | Peer:
 
 
 def work(job: Job) -> dict[str, Any]:
-    """`timed`, with what the job undoes undone."""
+    """One of the `rounds`."""
+    with closing(rounds(job)) as figures:
+        return next(figures)
+
+
+def rounds(job: Job) -> Generator[dict[str, Any]]:
+    """Load everything once, and time it again and again, with what the job undoes undone."""
     with undone(job.without):
-        return timed(job)
+        yield from _rounds(job)
 
 
-def timed(job: Job) -> dict[str, Any]:
-    """Seconds of inversion and edit and of their stages, UNet rows, peak bytes above the weights.
-
-    On a GPU the peak is that of its memory, weights included.
-    """
+def _rounds(job: Job) -> Iterator[dict[str, Any]]:
     torch.set_num_threads(job.threads)
     made = worker(job)
     if (
         job.models == EMBEDDED or job.device != "cpu"
     ):  # else a step costs more than what a first call prepares
-        short = type(made)(**{**vars(made), "job": Job(**{**vars(job), "steps": 2})})
+        short = type(made)(**{**vars(made), "job": Job(**{**vars(job), "steps": 4})})
         short.edit(short.invert())
+    while True:
+        yield timed(made)
+
+
+def timed(made: Own | Peer) -> dict[str, Any]:
+    """Seconds of inversion and edit and of their stages, UNet rows, peak bytes above the weights.
+
+    On a GPU the peak is what torch took of its memory, weights included.
+    """
+    job = made.job
     held = _held(job.device)
     with watched(made.setup.unet, made.setup.vae, made.setup.caption) as watch:
         begin = now()
@@ -168,6 +182,7 @@ def _as_dicts(watch: Watch) -> dict[str, dict[str, float]]:
 
 def _held(device: str) -> int:
     if device != "cpu":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return 0
     forget_peak()
@@ -175,4 +190,4 @@ def _held(device: str) -> int:
 
 
 def _top(device: str) -> int:
-    return peak() if device == "cpu" else torch.cuda.max_memory_allocated()
+    return peak() if device == "cpu" else torch.cuda.max_memory_reserved()

@@ -202,3 +202,9 @@ def test_the_time_of_imports_counts_what_is_imported_within_them_once(
     importlib.import_module("json")
     assert len(found) == 2, "one for each import that is not within another"
     assert 0.05 <= found[0] < 5
+
+
+def test_a_standing_process_answers_again_and_again() -> None:
+    with Job("fast", TINY, 64, 1).standing() as run:
+        first, second = run(), run()
+    assert first["rows"] == second["rows"] and second["edit"] > 0
