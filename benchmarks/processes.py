@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,16 @@ def standing(module: str, arguments: Sequence[str], threads: int | None = 1) -> 
         asked, answers = process.stdin, process.stdout
 
         def ask() -> Any:
-            asked.write("\n")
-            asked.flush()
+            with suppress(BrokenPipeError):  # which its empty answer tells
+                asked.write("\n")
+                asked.flush()
             if not (answer := answers.readline()):
                 raise subprocess.CalledProcessError(process.wait(), process.args)
             return json.loads(answer)
 
         yield ask
-        asked.close()
+        with suppress(BrokenPipeError):
+            asked.close()
 
 
 def _process(module: str, arguments: Sequence[str], threads: int | None) -> dict[str, Any]:

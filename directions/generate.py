@@ -11,6 +11,8 @@ from directions.captions import PROMPT, Captions, Sieve, fill, split
 from directions.errors import BadCaptions, BadSetting, UnknownConcept
 
 if TYPE_CHECKING:
+    import torch
+
     from directions.models import Knowledge, Writer
     from directions.settings import Settings
 
@@ -54,7 +56,7 @@ def sample(writer: Writer, concept: str, settings: Settings) -> Iterator[list[st
     call = 0
     while True:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(_call_seed(settings.seed, concept, call))
+            _seed(model.device, _call_seed(settings.seed, concept, call))
             outputs = model.generate(
                 **inputs,
                 do_sample=True,
@@ -68,6 +70,19 @@ def sample(writer: Writer, concept: str, settings: Settings) -> Iterator[list[st
             )
         yield tokenizer.batch_decode(outputs[:, start:].cpu(), skip_special_tokens=True)
         call += 1
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the generators that sampling on this device draws from; those of other GPUs are left alone."""
+    import torch
+
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def write_captions(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from directions.errors import BadSetting, ModelUnavailable
 
 if TYPE_CHECKING:
+    import torch
+
     from zoo.registry import ModelSet
 
 __all__ = ["Encoder", "Knowledge", "Writer", "knowledge_of", "load_encoder", "load_writer", "pick_device"]
@@ -155,7 +157,7 @@ def knowledge_of(where: str) -> Knowledge:
         ) from fault
 
 
-def pick_device(device: str | None = None) -> str:
+def pick_device(device: str | torch.device | None = None) -> str:
     """`device`, or the best there is: cuda, mps, cpu. Raises BadSetting for one that is not there."""
     import torch
 
@@ -166,7 +168,7 @@ def pick_device(device: str | None = None) -> str:
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     if (missing := device_refusal(device)) is not None:
         raise BadSetting(missing)
-    return device
+    return str(device)
 
 
 def _load(loader: Callable[..., Any], what: str, where: str, **options: Any) -> Any:

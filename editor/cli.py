@@ -337,7 +337,7 @@ def _run(
     from editor.progress import Progress
     from editor.session import Editor
 
-    dtype = precision(request, tasks, writing, options["batch"])
+    dtype = precision(request, tasks, writing, options["batch"], not options["no_safety"])
     if dtype is not None and request.dtype is None:
         say(f"note: {HALF}")
     editor = Editor(request.models, device=request.device, dtype=dtype, cache=_cache(options))
@@ -396,20 +396,17 @@ def _looks(request: Request, options: dict[str, Any], editor: Editor) -> Looks:
     """What looks at edits before they are written: the models' own checker, unless it is switched off, and a judge."""
     from functools import partial
 
-    from editor.errors import ModelsUnavailable
     from editor.evaluation import Evaluator
-    from editor.models import load_safety_checker
+    from editor.models import load_safety_checker, or_without_checker
     from editor.outputs import Looks
     from editor.safety import OFF, safety_verdict
 
     evaluate = Evaluator(editor, options["clip"], options["dino"]) if options["evaluate"] else None
     if options["no_safety"]:
         return Looks(lambda pictures: OFF, evaluate)
-    try:
+    with or_without_checker():
         checker = load_safety_checker(request.models, editor.device)
-        return Looks(partial(safety_verdict, checker), evaluate)
-    except ModelsUnavailable as error:
-        raise ModelsUnavailable(f"{error}; or edit without the safety checker: --no-safety") from error
+    return Looks(partial(safety_verdict, checker), evaluate)
 
 
 def withheld_line(output: str) -> str:

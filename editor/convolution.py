@@ -56,6 +56,8 @@ def _fits(layer: Any) -> bool:
 
 def _forward(layer: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
     """`[B, C, h, w]` float32 to `[B, out, h', w']`, as the layer's own forward."""
+    if maps.device.type != "cpu":  # an offloaded layer, which is on the GPU when it is called
+        return nn.Conv2d.forward(layer, maps)
     padding = tuple(int(side) for side in layer.padding)
     height, width = (
         (maps.shape[2 + axis] + 2 * padding[axis] - 3) // layer.stride[axis] + 1 for axis in (0, 1)

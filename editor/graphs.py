@@ -21,6 +21,11 @@ logger = logging.getLogger(__name__)
 #: What a recorded function returns: tensors by name.
 Tensors = dict[str, torch.Tensor]
 
+#: Whose modules and attention processors are known to compute and no more.
+KNOWN = ("torch", "diffusers", "peft")
+#: What accelerate and diffusers leave on a module that they call by way of hooks.
+HOOKED = ("_hf_hook", "_diffusers_hook")
+
 #: A process records one graph at a time.
 _RECORDING = Lock()
 
@@ -29,10 +34,11 @@ class Replay:
     """Calls functions of tensors; on a GPU the second call with inputs of the same shapes is recorded, and replayed.
 
     The first call is made as it is, because kernels prepare themselves then, and shapes that come once (the first
-    step's) are not worth recording. A function must do the same with the same inputs, whatever it is named in
-    `name` not included. Results are the caller's own. Elsewhere than on an NVIDIA GPU, and for a UNet whose calls
-    may do more than launch kernels (see `replayable`), every call is made as it is. Graphs, and the memory that
-    they work in, live as long as this object: one inversion, or one edit.
+    step's) are not worth recording. A function must do the same with the same inputs; what it takes from elsewhere,
+    Python's numbers among it, belongs into `name`. Results are the caller's own. Elsewhere than on an NVIDIA GPU, and
+    for a UNet that is not `plain`, every call is made as it is; also from then on where recording fails or memory runs
+    out. Graphs, and the memory that they work in, live as long as this object: one inversion, or one edit. Meanwhile
+    the UNet must stay as it is, and while one is recorded no other thread may wait for the GPU.
     """
 
     def __init__(self, unet: Any, unet_kwargs: Mapping[str, Any] | None = None) -> None:
@@ -49,20 +55,38 @@ class Replay:
         if not self.active:
             return function(*inputs)
         device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
-        given = [x if isinstance(x, torch.Tensor) else torch.tensor(x, device=device) for x in inputs]
-        key = (name, *((x.shape, x.dtype) for x in given))
+        given = [x if isinstance(x, torch.Tensor) else torch.full((), x, device=device) for x in inputs]
+        try:
+            graph = self._graph(name, function, given)
+            return function(*given) if graph is None else graph(given)
+        except torch.OutOfMemoryError as fault:
+            if not self._graphs:
+                raise
+            self._give_up(fault)
+        # Out of the `except`: until its end the error holds on to the tensors of what failed.
+        return function(*given)
+
+    def _graph(
+        self, name: Hashable, function: Callable[..., Tensors], inputs: list[torch.Tensor]
+    ) -> Graph | None:
+        """The function's, recorded now if it was called before; None where it is to be called."""
+        weights = next(self._unet.parameters()).data_ptr()
+        key = (name, weights, *((x.shape, x.dtype) for x in inputs))
         if key not in self._graphs:
             if key not in self._met:
                 self._met.add(key)
-                return function(*given)
+                return None
             try:
-                self._graphs[key] = Graph(function, given, self._pool)
-            except RuntimeError as fault:  # a call that waits for its numbers, or no room for both
-                logger.info("this UNet cannot be recorded, and is called instead: %s", fault)
-                self.active = False
-                self._graphs.clear()
-                return function(*given)
-        return self._graphs[key](given)
+                self._graphs[key] = Graph(function, inputs, self._pool)
+            except RuntimeError as fault:  # a call that waits for its numbers, or no room for a graph
+                self._give_up(fault)
+                return None
+        return self._graphs[key]
+
+    def _give_up(self, fault: RuntimeError) -> None:
+        logger.warning("steps are no longer recorded as CUDA graphs, and are slower: %s", str(fault))
+        self.active = False
+        self._graphs.clear()
 
     def predict(self, name: str, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
         """`editor.steps.predict` of the UNet."""
@@ -100,19 +124,30 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def replayable(unet: Any) -> bool:
-    """Whether all of a UNet lies on one NVIDIA GPU and its calls do nothing beside: no hooks, nothing compiled.
+    """Whether all of a UNet lies on one NVIDIA GPU, and it is `plain`."""
+    devices = {parameter.device for parameter in unet.parameters()}
+    if torch.version.cuda is None or len(devices) != 1 or next(iter(devices)).type != "cuda":
+        return False
+    return plain(unet)
 
-    An offloaded UNet has hooks, which move its weights.
+
+def plain(unet: Any) -> bool:
+    """Whether a UNet's calls do nothing but launch the same kernels again: all of it is torch's, diffusers' or PEFT's.
+
+    What hooks, replaced methods, attention processors of others and compiled modules do beside is not known; an
+    offloaded UNet has hooks, which move its weights.
     """
-    if any(parameter.device.type != "cuda" for parameter in unet.parameters()) or torch.version.cuda is None:
-        return False
-    if len({parameter.device for parameter in unet.parameters()}) != 1:
-        return False
-    return not any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or hasattr(module, "_hf_hook")
-        or hasattr(module, "_orig_mod")
-        or getattr(module, "_compiled_call_impl", None) is not None
-        for module in unet.modules()
+    return all(_plain(module) for module in unet.modules())
+
+
+def _plain(module: Any) -> bool:
+    parts = (module, module.processor) if hasattr(module, "processor") else (module,)
+    return (
+        all(type(part).__module__.split(".")[0] in KNOWN for part in parts)
+        and not type(module).__module__.startswith("torch._dynamo")
+        and "forward" not in vars(module)
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and module._compiled_call_impl is None
+        and not any(hasattr(module, mark) for mark in HOOKED)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -238,21 +238,34 @@ class LockStep:
         parts = [
             Guidance(
                 **self.replay(
-                    ("guided", *(targets[row] for row in rows)),
-                    partial(gradient, [targets[row] for row in rows]),
+                    ("guided", *compared),
+                    partial(gradient, compared),
                     inputs[rows],
                     timestep,
                     embeds[rows],
-                    *maps.layers.values(),
+                    *layers,
                 )
             )
             for rows in calls
+            for compared, layers in [self._targets(maps, [targets[row] for row in rows])]
         ]
         return Guidance(
             _in_order(calls, [part.gradient for part in parts]),
             _in_order(calls, [part.loss for part in parts]),
             _in_order(calls, [part.output for part in parts]),
         )
+
+    def _targets(self, maps: AttentionMaps, rows: list[int]) -> tuple[list[int], Iterable[torch.Tensor]]:
+        """Recorded maps to compare with, layer by layer, and which row of them with each.
+
+        A graph holds what it is given, so that it is given these rows alone; and then other pictures' serve it too.
+        """
+        if not self.replay.active:
+            return rows, maps.layers.values()
+        used = sorted(set(rows))
+        if used == list(range(len(next(iter(maps.layers.values()), ())))):
+            return rows, maps.layers.values()
+        return [used.index(row) for row in rows], maps.select(used).layers.values()
 
     def _predict(self, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
         """`predict`, in the calls of `_calls`."""

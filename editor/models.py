@@ -154,7 +154,7 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     return Models(
         name=getattr(models, "name", location),
         unet=placed(unet, place),
-        vae=placed(vae, place),
+        vae=vae.to(place).eval(),
         text_encoder=text_encoder.to(place).eval(),
         tokenizer=bound_length(part(CLIPTokenizer, "tokenizer"), text_encoder),
         scheduler_config=scheduler_config,
@@ -165,15 +165,16 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     )
 
 
-def placed(model: Any, place: torch.device) -> Any:
-    """The model on a device, to be used, not trained; in half precision on an NVIDIA GPU with channels last.
+def placed(unet: Any, place: torch.device) -> Any:
+    """The UNet on a device, to be used, not trained; in half precision on an NVIDIA GPU with channels last.
 
     Its tensor cores convolve in that layout, and would else change every map to it and back.
     """
     import torch
 
-    half = place.type == "cuda" and model.dtype != torch.float32
-    return model.to(place, memory_format=torch.channels_last if half else None).eval()
+    half = unet.dtype in (torch.float16, torch.bfloat16)
+    last = half and place.type == "cuda" and torch.version.cuda is not None
+    return unet.to(place, memory_format=torch.channels_last if last else None).eval()
 
 
 def load_captioner(location: str, device: Any = None) -> Captioner:
@@ -193,6 +194,15 @@ def or_a_caption() -> Iterator[None]:
         yield
     except ModelsUnavailable as error:
         raise ModelsUnavailable(f"{error}; or say what the picture shows: --caption TEXT") from error
+
+
+@contextmanager
+def or_without_checker() -> Iterator[None]:
+    """Name the other way out where a safety checker cannot be loaded."""
+    try:
+        yield
+    except ModelsUnavailable as error:
+        raise ModelsUnavailable(f"{error}; or edit without the safety checker: --no-safety") from error
 
 
 def caption_room(model: Any, inputs: Mapping[str, Any], wanted: int) -> int:

@@ -275,12 +275,15 @@ class StableDiffusionPix2PixZeroPipeline(
         start = [CAPTION_START] * len(pictures) if known else None
         values = self.caption_processor(pictures, start, return_tensors="pt")
         before = model.device
-        model.to(device)
+        moves = before.type != "meta"  # hooks fetch the weights of an offloaded one layer by layer
+        if moves:
+            model.to(device)
         try:
             room = caption_room(model, values, CAPTION_TOKENS)
             tokens = model.generate(**values.to(device, model.dtype), max_new_tokens=room)
         finally:
-            model.to(before)
+            if moves:
+                model.to(before)
         captions = self.caption_processor.batch_decode(tokens, skip_special_tokens=True)
         return captions if many else captions[0]
 
@@ -413,7 +416,7 @@ class StableDiffusionPix2PixZeroPipeline(
                     extra,
                     bar.update,
                 ),
-                unet_kwargs={"cross_attention_kwargs": cross_attention_kwargs},
+                unet_kwargs=_unet_kwargs(cross_attention_kwargs),
             )
         images, flags = self._finish(result.edits, output_type, height, width, device)
         self.maybe_free_model_hooks()
@@ -514,7 +517,7 @@ class StableDiffusionPix2PixZeroPipeline(
                     extra,
                     bar.update,
                 ),
-                unet_kwargs={"cross_attention_kwargs": cross_attention_kwargs},
+                unet_kwargs=_unet_kwargs(cross_attention_kwargs),
             ).noise
 
         def decode(values: torch.Tensor) -> Any:
@@ -606,3 +609,7 @@ class StableDiffusionPix2PixZeroPipeline(
         image, flags = self.run_safety_checker(image, device, self.unet.dtype)
         whole = [not flag for flag in flags] if flags else [True] * len(image)
         return self.image_processor.postprocess(image, output_type=output_type, do_denormalize=whole), flags
+
+
+def _unet_kwargs(cross_attention_kwargs: dict[str, Any] | None) -> dict[str, Any] | None:
+    return {"cross_attention_kwargs": cross_attention_kwargs} if cross_attention_kwargs else None

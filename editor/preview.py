@@ -109,16 +109,20 @@ def preview_lines(plan: dict[str, Any]) -> list[str]:
 
 
 def precision(
-    request: Request, tasks: Sequence[Task], writing: Writing, batch: int | None
+    request: Request, tasks: Sequence[Task], writing: Writing, batch: int | None, safety: bool = True
 ) -> torch.dtype | None:
-    """The type asked for, else float16 for a GPU into which float32 does not fit and float16 does; None is float32."""
+    """The type asked for, else float16 for a GPU into which float32 does not fit and float16 does; None is float32.
+
+    `safety`: as for `preview`.
+    """
     from editor.models import choose_device
 
     if request.dtype is not None:
         return _type(request.dtype)
     if choose_device(request.device).type != "cuda":
         return None
-    return _type("float16") if preview(request, tasks, writing, batch)["dtype"] == "float16" else None
+    plan = preview(request, tasks, writing, batch, safety)
+    return _type("float16") if plan["dtype"] == "float16" else None
 
 
 def _type(name: str) -> torch.dtype:

@@ -11,6 +11,9 @@ from editor.errors import EditorError
 from editor.fitting import Load, counted, rows_per_edit
 from editor.settings import EditSettings
 
+#: What errors of torch that are no `OutOfMemoryError` say: a processor's allocator, cuBLAS and cuDNN, CUDA itself.
+LACK_OF_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -21,7 +24,7 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in LACK_OF_MEMORY)
 
 
 class Room:

@@ -35,7 +35,7 @@ def check_direction(models: Models, direction: Any) -> torch.Tensor:
             f"{name} was made for the text encoder {direction.encoder}, but {models.name} has "
             f"{models.encoder_id}; make it again for that one: {rebuild_command(name, models.name)}"
         )
-    tensor = torch.as_tensor(direction.tensor, dtype=torch.float32)
+    tensor = torch.as_tensor(direction.tensor, dtype=torch.float32, device="cpu")
     expected = (models.tokenizer.model_max_length, models.text_encoder.config.hidden_size)
     if tuple(tensor.shape) != expected:
         raise EditorError(

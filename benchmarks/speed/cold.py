@@ -71,9 +71,9 @@ def run_until_first_step(begin: float, arguments: list[str]) -> tuple[float, flo
         from library.startup import quick_imports
 
         quick_imports()  # as the command does before the models' libraries
-        import editor.steps as steps
+        import editor.graphs as graphs
 
-        with patch.object(steps, "predict", reached):
+        with patch.object(graphs, "predict", reached):
             try:
                 main(arguments, standalone_mode=False)
             except Reached:

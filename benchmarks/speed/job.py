@@ -97,7 +97,7 @@ def set_up(job: Job) -> Setup:
         config, place = CONFIGS[job.models], torch.device(job.device)
         unet, vae = random_models(config, job.device)
         if job.half:
-            unet, vae = placed(unet.half(), place), placed(vae.half(), place)
+            unet, vae = placed(unet.half(), place), vae.half()
         shape = (1, config["tokens"], config["unet"]["cross_attention_dim"])
         caption, target = (torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in range(2))
         caption, target = caption.to(job.device), target.to(job.device)

@@ -125,7 +125,7 @@ def watched(unet: Any, vae: Any, caption: torch.Tensor) -> Iterator[Watch]:
     """Watch the calls of these models inside the block; everything is as before on leaving."""
     watch = Watch(caption)
     places = [
-        (unet, "forward", watch.unet),
+        (type(unet), "forward", lambda _, *args, **kwargs: watch.unet(*args, **kwargs)),
         (vae, "encode", watch.encode),
         (vae, "decode", watch.decode),
         (torch.autograd, "grad", watch.backward),

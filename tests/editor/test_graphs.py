@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import accelerate.hooks
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from editor import graphs
 from editor.edit import edit
-from editor.graphs import Replay, Tensors, replayable
+from editor.graphs import Replay, Tensors, plain, replayable
 from editor.invert import invert
 from editor.regularize import Regulariser
 from editor.schedule import Schedule
@@ -131,9 +132,66 @@ def test_what_cannot_be_recorded_is_called(
     assert not replay.active
 
 
+def test_memory_that_runs_out_later_gives_the_graphs_up(unet: Any, emulated: Counter[str]) -> None:
+    replay, room = Replay(unet), [2]
+
+    def hungry(x: torch.Tensor) -> Tensors:
+        if len(x) == 3 and room.pop() == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return {"y": x + 1}
+
+    for _ in range(3):
+        replay("small", hungry, torch.ones(1))
+    room.insert(0, 1)
+    assert replay("large", hungry, torch.ones(3))["y"].tolist() == [2, 2, 2]
+    assert not replay.active and not room
+
+
+def test_a_lack_of_memory_without_graphs_is_not_hidden(unet: Any, emulated: Counter[str]) -> None:
+    def full(x: torch.Tensor) -> Tensors:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Replay(unet)("f", full, torch.ones(1))
+
+
 def test_a_processor_replays_nothing(unet: Any) -> None:
     assert not replayable(unet)
     assert not Replay(unet).active
+
+
+class Counting:
+    """An attention processor that does something else at every call."""
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return hidden_states
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda unet: unet.conv_in.register_forward_hook(lambda *_: None),
+        lambda unet: unet.mid_block.register_forward_pre_hook(lambda *_: None),
+        lambda unet: setattr(unet, "forward", unet.forward),
+        lambda unet: unet.mid_block.compile(),
+        lambda unet: unet.set_attn_processor(Counting()),
+        lambda unet: accelerate.hooks.add_hook_to_module(unet, accelerate.hooks.ModelHook()),
+    ],
+)
+def test_a_unet_that_may_do_more_than_compute_is_not_recorded(
+    unet: Any, change: Callable[[Any], Any]
+) -> None:
+    changed = copy.deepcopy(unet)
+    assert plain(changed)
+    change(changed)
+    assert not plain(changed)
+
+
+def test_adapters_are_recorded(unet: Any) -> None:
+    peft = pytest.importorskip("peft")
+    adapted = copy.deepcopy(unet)
+    adapted.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"]))
+    assert plain(adapted)
 
 
 @pytest.fixture
@@ -167,23 +225,23 @@ def test_a_gpu_replays_what_it_computes(
 
 @GPU
 def test_a_unet_that_looks_at_its_numbers_is_called(
-    unet: Any, golden: Any, scheduler_config: Any, exact: None
+    unet: Any, golden: Any, scheduler_config: Any, exact: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = copy.deepcopy(unet).cuda()
-    forward = there.conv_in.forward
-    there.conv_in.forward = lambda x: forward(x) * (1.0 if float(x.mean()) < 1e9 else 2.0)
-    looked = inverted_and_edited(there, golden, scheduler_config, {}, "cuda")
-    there.conv_in.forward = forward
+    normed = torch.nn.GroupNorm.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.nn.GroupNorm, "forward", lambda self, x: normed(self, x) + 0 * float(x.detach().mean())
+        )
+        looked = inverted_and_edited(there, golden, scheduler_config, {}, "cuda")
+    assert "no longer recorded" in caplog.text
     plain = inverted_and_edited(there, golden, scheduler_config, {}, "cuda")
     assert all(relative(one, other) < 1e-6 for one, other in zip(looked, plain, strict=True))
 
 
 @GPU
-def test_hooks_are_called(unet: Any) -> None:
-    there = copy.deepcopy(unet).cuda()
-    assert replayable(there)
-    there.conv_in.register_forward_hook(lambda *_: None)
-    assert not replayable(there)
+def test_a_unet_on_a_gpu_is_recorded(unet: Any) -> None:
+    assert replayable(copy.deepcopy(unet).cuda())
 
 
 @GPU

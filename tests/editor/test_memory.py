@@ -20,7 +20,8 @@ from editor.fitting import Load, available, first_that_fits, fitted, loads, most
 from editor.footprint import footprint
 from editor.memory import KERNELS, Work, extra_weights, outline, predict
 from editor.models import Models
-from editor.plan import Task
+from editor.plan import Task, Writing
+from editor.preview import precision, preview
 from editor.record import read_record
 from editor.request import Request
 from editor.room import Room, out_of_memory
@@ -192,6 +193,29 @@ def test_half_precision_comes_last_and_only_on_a_gpu() -> None:
     assert [load.half for load in loads(settings, "cuda", 1, 2, halves=True)] == [False, True]
 
 
+def test_float16_is_chosen_for_a_gpu_that_float32_does_not_fit_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request(images=("a.png",), expressions=("cat2dog",), steps=2, size=64)
+    tasks = [Task({0: Path("b.png")}, "b.png", (64, 64))]
+    asked: list[bool] = []
+
+    def extra(*_: Any, captioner: bool, safety: bool) -> dict[str, int]:
+        asked.append(safety)
+        return {"safety checker": 2**30} if safety else {}
+
+    monkeypatch.setattr("editor.models.choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("editor.preview.extra_weights", extra)
+
+    def chosen(free: int, safety: bool = True) -> torch.dtype | None:
+        monkeypatch.setattr("editor.preview.available", lambda _: free)
+        return precision(request, tasks, Writing(), None, safety)
+
+    assert chosen(2**40) is None
+    need = preview(request, tasks, Writing(), None, False)["memory"]["peak"]
+    assert chosen(need + 2**30) is None and chosen(need, safety=False) is None
+    assert chosen(need) == chosen(need * 2 // 3, safety=False) == torch.float16
+    assert asked[2:] == [True, False, True, False]
+
+
 def test_what_is_scarce_is_predicted_and_what_is_not_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     models, request = loaded("embedded"), Request(images=("a.png",), steps=2, size=32)
     settings, tasks = EditSettings(steps=2), [Task({0: Path("b.png")}, "b.png", (50, 32))]
@@ -305,7 +329,20 @@ def test_pictures_inverted_together_are_halved_too() -> None:
     assert sizes == [5, 2, 2, 1] and told == ["out of memory: again with 2 pictures at a time instead of 5"]
     with pytest.raises(EditorError, match="out of memory with 3 at a time"):
         Room(Load(6, 1, None), EditSettings(), told.append).pictures(list(range(6)), make)
-    assert out_of_memory(MemoryError()) and not out_of_memory(RuntimeError("no"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("no"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+    ],
+)
+def test_what_a_lack_of_memory_is(error: Exception, is_it: bool) -> None:
+    assert out_of_memory(error) is is_it
 
 
 # --plan
