@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Iterator
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from directions.captions import PROMPT, Captions, Sieve, fill, split
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_known", "prompt_for", "sample", "write_captions"]
 
+#: Held while the global generators are borrowed.
+_DRAWING = Lock()
 PATIENCE = 10  # candidates looked at for every caption asked for, before giving up
 FEWEST_LOOKED_AT = 256
 
@@ -55,7 +58,7 @@ def sample(writer: Writer, concept: str, settings: Settings) -> Iterator[list[st
     devices = [model.device] if model.device.type == "cuda" else []
     call = 0
     while True:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        with _DRAWING, torch.random.fork_rng(devices=devices), torch.no_grad():
             _seed(model.device, _call_seed(settings.seed, concept, call))
             outputs = model.generate(
                 **inputs,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from directions.errors import BadSetting, ModelUnavailable
+from zoo.loading import device_refusal, load_from, one_at_a_time, whole
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,7 @@ class Writer:
     knowledge: Knowledge = field(default_factory=Knowledge)
 
 
+@one_at_a_time
 def load_encoder(
     models: ModelSet, precision: str = "float32", clip_skip: int | None = None, device: str | None = None
 ) -> Encoder:
@@ -94,7 +96,6 @@ def load_encoder(
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from zoo.loading import whole
     from zoo.registry import refusal
     from zoo.text import bound_length
 
@@ -120,6 +121,7 @@ def load_encoder(
     return encoder
 
 
+@one_at_a_time
 def load_writer(where: str, device: str | None = None) -> Writer:
     """The language model of a local folder or hub id: seq2seq (T5) or causal; raises ModelUnavailable.
 
@@ -127,8 +129,6 @@ def load_writer(where: str, device: str | None = None) -> Writer:
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-
-    from zoo.loading import whole
 
     what = "the captions model"
     config = _load(AutoConfig.from_pretrained, what, where)
@@ -161,8 +161,6 @@ def pick_device(device: str | torch.device | None = None) -> str:
     """`device`, or the best there is: cuda, mps, cpu. Raises BadSetting for one that is not there."""
     import torch
 
-    from zoo.loading import device_refusal
-
     if device is None:
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -173,7 +171,6 @@ def pick_device(device: str | torch.device | None = None) -> str:
 
 def _load(loader: Callable[..., Any], what: str, where: str, **options: Any) -> Any:
     """`loader(where, **options)`; whatever goes wrong becomes one line that says what to do."""
-    from zoo.loading import load_from
 
     try:
         return load_from(loader, where, **options)

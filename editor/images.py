@@ -266,11 +266,13 @@ def _converted(image: Image.Image, source: Any, target: Any) -> Image.Image | No
 
 
 def _grey_bytes(values: np.ndarray) -> np.ndarray:
-    """8-bit greys of 16-bit ones, of 32-bit ones (their 16-bit range), of floats in [0, 1] or [0, 255]."""
+    """8-bit greys of 16-bit ones, of 32-bit ones (of 8 bits, or of 16), of floats in [0, 1] or [0, 255]."""
     if values.dtype.kind == "f":
         values = np.nan_to_num(values.astype(np.float64))
         top = 1.0 if values.max(initial=0.0) <= 1.0 else 255.0
         return (values.clip(0, top) / top * 255).round().astype(np.uint8)
+    if values.dtype.itemsize == 4 and values.max(initial=0) <= 255:
+        return values.clip(0, 255).astype(np.uint8)
     return (values.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
 
 
@@ -305,25 +307,29 @@ def _from_tensor(tensor: torch.Tensor, background: int) -> torch.Tensor:
     import torch
 
     given = tuple(tensor.shape)
+    if tensor.ndim == 2:
+        tensor = tensor[None]
     if tensor.ndim == 3:
         tensor = tensor[None]
     if tensor.ndim != 4 or not 1 <= tensor.shape[1] <= 4 or 0 in tensor.shape:
         raise PictureError(
-            f"a tensor of shape {given} is no picture; expected [C, H, W] or [B, C, H, W] "
+            f"a tensor of shape {given} is no picture; expected [H, W], [C, H, W] or [B, C, H, W] "
             "with 1 to 4 channels"
         )
-    if tensor.dtype == torch.uint8:
-        values = tensor.cpu().float() / 255
+    if tensor.dtype in (torch.uint8, torch.bool):
+        values = tensor.cpu().float() / (255 if tensor.dtype == torch.uint8 else 1)
     elif tensor.dtype.is_floating_point:
         values = tensor.detach().cpu().float()
         low, high = float(values.min()), float(values.max())
         _check_range(low, high, -1.0, "a tensor")
-        if low < 0 and tensor.shape[1] == 3:
+        if low < -RANGE_SLACK and tensor.shape[1] == 3:
             return values
-        if low < 0:
+        if low < -RANGE_SLACK:
             values = values / 2 + 0.5
     else:
-        raise PictureError(f"a tensor of {tensor.dtype} is no picture; expected uint8 or floats")
+        raise PictureError(
+            f"a tensor of {tensor.dtype} is no picture or mask; expected bool, uint8 or floats"
+        )
     return 2 * _three_channels(values, background) - 1
 
 

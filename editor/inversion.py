@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from editor.errors import EditorError
+from editor.models import located
 
 if TYPE_CHECKING:
     from editor.auto import Choice
@@ -120,7 +121,7 @@ class Inversion:
         inversion = read(Path(path))
         if editor is None:
             return inversion
-        if editor.models.name != inversion.models:
+        if located(editor.models.name) != located(inversion.models):
             raise EditorError(
                 f"{path} was inverted with the models {inversion.models}, the editor has "
                 f"{editor.models.name}; invert the picture again with this editor"

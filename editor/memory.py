@@ -21,6 +21,7 @@ from editor.models import (
 )
 from editor.regularize import Regulariser
 from editor.settings import EditSettings
+from zoo.loading import one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,7 @@ class Forecast:
         return sum(self.weights.values()) + self.working
 
 
+@one_at_a_time
 def outline(models: Any = None, dtype: torch.dtype | None = None) -> Models:
     """`load_models` without weights or tokenizer: the modules lie on the meta device, made from configurations.
 

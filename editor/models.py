@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editor.errors import EditorError, ModelsUnavailable
+from zoo.loading import device_refusal, load_from, one_at_a_time, whole
 
 if TYPE_CHECKING:
     import torch
@@ -112,8 +113,6 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     """The asked device, else a GPU where there is one, else the CPU; raises ModelsUnavailable."""
     import torch
 
-    from zoo.loading import device_refusal
-
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if (missing := device_refusal(device)) is not None:
@@ -127,11 +126,13 @@ def load_models(models: Any = None, device: Any = None, dtype: torch.dtype | Non
     UNet and VAE take `dtype` (None: float32); the text encoder stays float32, because its identity and the
     directions are. A `Models` record is returned as it is. Raises ModelsUnavailable with the ways out.
     """
-    if isinstance(models, Models):
-        return models
+    return models if isinstance(models, Models) else _load_set(resolved(models), device, dtype)
+
+
+@one_at_a_time
+def _load_set(models: Any, device: Any, dtype: torch.dtype | None) -> Models:
     import torch
 
-    models = resolved(models)
     location = str(models.diffusion)
     revision = getattr(models, "revision", None)
     scheduler_config = check_kind(location, revision)
@@ -177,6 +178,7 @@ def placed(unet: Any, place: torch.device) -> Any:
     return unet.to(place, memory_format=torch.channels_last if last else None).eval()
 
 
+@one_at_a_time
 def load_captioner(location: str, device: Any = None) -> Captioner:
     """Load a BLIP captioner from a folder or hub id, in float32."""
     import torch
@@ -214,6 +216,7 @@ def caption_room(model: Any, inputs: Mapping[str, Any], wanted: int) -> int:
     return max(1, min(wanted, int(model.config.text_config.max_position_embeddings) - begun))
 
 
+@one_at_a_time
 def load_safety_checker(models: str | None = None, device: Any = None) -> SafetyChecker | None:
     """The safety checker that a model set's `model_index.json` names, in float32; None where it names none."""
     import torch
@@ -291,6 +294,13 @@ def unsuitable(unet: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mappi
     return None
 
 
+def located(name: str) -> str:
+    """The same for every spelling of a model set: its name or hub id as it is, a folder's absolute path."""
+    from zoo.registry import MODEL_SETS
+
+    return str(Path(name).absolute()) if name not in MODEL_SETS and Path(name).is_dir() else name
+
+
 def resolved(models: Any) -> Any:
     """A record with a `diffusion` location, from the name of a model set, a path, a hub id or None."""
     if models is None or isinstance(models, (str, Path)):
@@ -332,15 +342,12 @@ def read_scheduler_config(location: str, revision: str | None) -> Mapping[str, A
 def _load(cls: Any, location: str, **kwargs: Any) -> Any:
     from transformers import PreTrainedModel
 
-    from zoo.loading import whole
-
     loader = whole(cls) if issubclass(cls, PreTrainedModel) else cls.from_pretrained
     return load_by(loader, cls.__name__, location, **kwargs)
 
 
 def load_by(loader: Callable[..., Any], what: str, location: str, **kwargs: Any) -> Any:
     """Load, turning the libraries' many errors for one thing into one line with the ways out."""
-    from zoo.loading import load_from
 
     try:
         return load_from(loader, location, **{k: v for k, v in kwargs.items() if v is not None})

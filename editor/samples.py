@@ -67,7 +67,9 @@ def folder_samples(folder: Path, count: int, side: int, wanted: Mapping[str, str
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures of a folder by name; EditorError where there is none."""
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    # What begins with a dot is not for people: macOS leaves `._a.png` beside `a.png` on other file systems.
+    files = [p for p in found if p.suffix.lower() in PICTURES and p.is_file() and not p.name.startswith(".")]
     if not files:
         raise EditorError(f"{folder} has no pictures; expected a folder of {', '.join(PICTURES)} files")
     return files

@@ -32,7 +32,7 @@ from editor.images import (
 from editor.inversion import Edit, Inversion, check_alike, check_steps, trajectories
 from editor.invert import invert
 from editor.latents import decode_latents, draw_noise, encode_pixels, seeded
-from editor.models import Captioner, Models, caption_room, load_captioner, load_models
+from editor.models import Captioner, Models, caption_room, load_captioner, load_models, located
 from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.record import picture_origin, versions
@@ -43,7 +43,7 @@ from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.spaces import described
 from editor.steps import Conditioning, OnStep
 from library.records import now, tool_version
-from zoo.registry import MODEL_SETS
+from zoo.loading import LOADING
 from zoo.text import dropped_words, encode_text
 
 #: Invert and edit at the size that the model was trained on.
@@ -90,10 +90,9 @@ class Editor:
     @cached_property
     def _facts(self) -> dict[str, Any]:
         """What the record of every edit says of where it was made."""
-        name = self.models.name
-        local = name not in MODEL_SETS and Path(name).is_dir()
+        folder = located(self.models.name)
         return {
-            "models_folder": str(Path(name).absolute()) if local else None,
+            "models_folder": folder if Path(folder).is_absolute() else None,
             "device": self.device.type,
             "dtype": str(self.models.unet.dtype).removeprefix("torch."),
             "tool": tool_version(),
@@ -141,8 +140,9 @@ class Editor:
         return caption
 
     def _ask(self, picture: Image.Image, prefix: str | None, max_new_tokens: int) -> str:
-        if self._captioner is None:
-            self._captioner = load_captioner(str(self.models.captioner), self.device)
+        with LOADING:
+            if self._captioner is None:
+                self._captioner = load_captioner(str(self.models.captioner), self.device)
         model, processor = self._captioner.model, self._captioner.processor
         inputs = processor(picture, prefix, return_tensors="pt").to(model.device)
         room = caption_room(model, inputs, max_new_tokens)
@@ -389,7 +389,7 @@ class Editor:
             seed=seed,
             size=(width, height),
             negative_prompt=negative_prompt,
-            models=self.models.name,
+            models=located(self.models.name),
             editor=self,
         )
 
@@ -482,7 +482,7 @@ class Editor:
 
     def _owned(self, inversion: Inversion) -> Inversion:
         """The inversion with this editor where it has none; EditorError for one of other models."""
-        if inversion.models != self.models.name:
+        if located(inversion.models) != located(self.models.name):
             raise EditorError(
                 f"the picture was inverted with the models {inversion.models}, the editor has "
                 f"{self.models.name}; invert the picture again with this editor"

@@ -23,8 +23,9 @@ _USES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _USES_LOCK = Lock()
 
 #: Called after every step with the pass ("invert", "reference" or "edit"), the step's number, the timestep
-#: and the new latents `[B, C, H, W]` float32. A returned tensor takes the latents' place.
-OnStep = Callable[[str, int, float, torch.Tensor], "torch.Tensor | None"]
+#: and the new latents `[B, C, H, W]` float32. A returned tensor takes the latents' place; anything else is
+#: ignored. The UNet has to stay as it is.
+OnStep = Callable[[str, int, float, torch.Tensor], Any]
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def notify(
 ) -> torch.Tensor:
     """Report a finished step; the latents to go on with."""
     replacement = on_step(stage, i, timestep, latents) if on_step is not None else None
-    if replacement is None:
+    if not isinstance(replacement, torch.Tensor):  # a progress bar's update, say, tells whether it drew
         return latents
     if replacement.shape != latents.shape:
         raise ValueError(

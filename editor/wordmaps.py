@@ -19,6 +19,7 @@ from editor.latents import encode_pixels
 from editor.placement import anchor, place
 from editor.schedule import Schedule
 from editor.steps import alone, predict
+from zoo.text import tokenized
 from zoo.words import UNNEEDED, forms, words_of
 
 #: Noise levels at which maps are taken, evenly over the steps.
@@ -87,9 +88,8 @@ def latents_of(inversion: Inversion, edit: Edit) -> torch.Tensor:
 
 def caption_words(caption: str, tokenizer: Any) -> list[Word]:
     """Each word with the positions of its tokens; punctuation, special and cut-off tokens are left out."""
-    offsets = tokenizer(
-        caption, truncation=True, max_length=tokenizer.model_max_length, return_offsets_mapping=True
-    )["offset_mapping"]
+    whole = {"truncation": True, "max_length": tokenizer.model_max_length}
+    offsets = tokenized(tokenizer, caption, **whole, return_offsets_mapping=True)["offset_mapping"]
     found = []
     for match in re.finditer(r"\w\S*\w|\w", caption):
         begin, end = match.span()

@@ -7,16 +7,33 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from threading import RLock
+from typing import Any, TypeVar, cast
 
-__all__ = ["device_refusal", "load_from", "whole", "without_bars"]
+__all__ = ["LOADING", "device_refusal", "load_from", "one_at_a_time", "whole", "without_bars"]
+
+Load = TypeVar("Load", bound=Callable[..., Any])
+
+#: Held by whoever loads models.
+LOADING = RLock()
 
 #: Seconds after which a hub that did not answer is asked again.
 ASKED_AGAIN = 60
 #: How diffusers and transformers say that there is a model without weights.
 WEIGHTS_MISSING = re.compile(r"file named \S*\.(bin|safetensors)")
+
+
+def one_at_a_time(load: Load) -> Load:
+    """The function, with other threads waiting their turn: the libraries keep what they load by in global state."""
+
+    @wraps(load)
+    def waiting(*args: Any, **options: Any) -> Any:
+        with LOADING:
+            return load(*args, **options)
+
+    return cast(Load, waiting)
 
 
 def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:

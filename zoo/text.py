@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_TOKENIZING = Lock()
 
 
 def text_length(tokenizer: Any, text_encoder: Any) -> int:
@@ -33,7 +36,8 @@ def encode_text(
     """
     import torch
 
-    tokens = tokenizer(
+    tokens = tokenized(
+        tokenizer,
         list(texts),
         padding="max_length",
         max_length=length or text_length(tokenizer, text_encoder),
@@ -76,15 +80,21 @@ def concept_position(text: str, concept: str, tokenizer: Any) -> int | None:
     return position if position < tokenizer.model_max_length - 1 else None
 
 
+def tokenized(tokenizer: Any, texts: str | list[str], **options: Any) -> Any:
+    """`tokenizer(texts, **options)`, one thread at a time: it keeps padding and truncation from call to call."""
+    with _TOKENIZING:
+        return tokenizer(texts, **options)
+
+
 def token_count(text: str, tokenizer: Any) -> int:
     """How many tokens the text takes, start and end tokens included, before any truncation."""
-    return len(tokenizer(text, truncation=False).input_ids)
+    return len(tokenized(tokenizer, text, truncation=False).input_ids)
 
 
 def dropped_words(text: str, tokenizer: Any, length: int | None = None) -> str:
     """The end of a text that does not fit the encoder's length (None: the tokenizer's), "" where all of it does."""
     longest = length or tokenizer.model_max_length
-    ids = tokenizer(text, padding="longest", truncation=False).input_ids
+    ids = tokenized(tokenizer, text, padding="longest", truncation=False).input_ids
     if len(ids) <= longest:
         return ""
     return tokenizer.decode(ids[longest - 1 : -1]).strip()

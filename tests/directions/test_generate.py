@@ -1,5 +1,6 @@
 """Writing captions: seeded sampling from seq2seq and chat models, the bound, what is known."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_sampling_is_seeded_and_leaves_the_global_state_alone(t5: Writer) -> Non
     assert first[0] != first[1] and len(first[0]) == 16
     assert next(sample(t5, "dog", SMALL)) != first[0]
     assert next(sample(t5, "cat", Settings(**{**SMALL.as_dict(), "seed": 1}))) != first[0]
+
+
+def test_threads_draw_what_they_draw_alone(t5: Writer) -> None:
+    concepts = ["cat", "dog", "horse", "zebra"]
+
+    def drawn(concept: str) -> list[list[str]]:
+        return list(islice(sample(t5, concept, SMALL), 3))
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(drawn, concepts))
+    assert together == [drawn(concept) for concept in concepts]
 
 
 def test_a_causal_model_answers_without_its_prompt(chat: Writer) -> None:

@@ -113,6 +113,8 @@ def test_clip_judges_what_the_scenes_do_not_show(library: Library, tmp_path: Pat
 
 def test_what_cannot_be_measured_says_so(library: Library, tmp_path: Path) -> None:
     failed(evaluate("cat2horse", *QUICK), "no direction cat2horse")
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "._b.png").write_bytes(b"what macOS leaves beside b.png")
     failed(evaluate("cat2dog", *QUICK, "--images", tmp_path), f"{tmp_path} has no pictures")
     failed(evaluate("cat2dog", *QUICK, "--interpolation", 2), "interpolation is 2")
     identity, shape = encoder()

@@ -236,7 +236,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         (np.zeros((4, 4), np.int64), "int64 is no picture"),
         (np.full((4, 4, 3), 200.0), r"values from 200 to 200; expected 0 to 1 \(0 to 255 is for uint8\)"),
         (np.full((4, 4, 3), np.nan), "values from nan"),
-        (torch.zeros(4, 4), r"tensor of shape \(4, 4\) is no picture"),
+        (torch.zeros(4), r"tensor of shape \(4,\) is no picture"),
         (torch.zeros(1, 5, 4, 4), r"\(1, 5, 4, 4\) is no picture"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "torch.int64 is no picture"),
         (torch.full((3, 4, 4), -3.0), "values from -3 to -3; expected -1 to 1"),
@@ -300,8 +300,24 @@ def test_tensor_ranges_and_batches() -> None:
     mixed = [sample("RGB", 4, 4), bytes_, np.zeros((4, 4))]
     assert to_pixels(mixed).shape == (3, 3, 4, 4)
     assert one_picture(bytes_).size == (4, 4)
+    rounded = signed / 2 + 0.5
+    rounded[0, 0, 0] = -1e-7
+    assert torch.allclose(to_pixels(rounded)[0], signed, atol=1e-6), "rounding is no other range"
+    mask = torch.arange(16).view(4, 4) % 3 == 0
+    assert torch.equal(to_pixels(mask), to_pixels(mask.numpy()))
+    assert torch.equal(to_pixels(mask[None]), to_pixels(mask.float()))
     with pytest.raises(PictureError, match="got a batch of 3"):
         one_picture(mixed)
+
+
+def test_32_bit_greys_of_8_bits_are_those(tmp_path: Path) -> None:
+    grey = np.arange(256).reshape(16, 16)
+    eight = np.asarray(read_picture(Image.fromarray(grey.astype(np.int32))))
+    assert np.array_equal(eight[..., 0], grey)
+    sixteen = np.asarray(read_picture(Image.fromarray((grey * 257).astype(np.int32))))
+    assert np.array_equal(sixteen, eight)
+    dark = Image.fromarray(grey.astype(np.uint16))
+    assert not np.asarray(read_picture(dark)).any(), "16 bits say what they are of"
 
 
 def test_what_is_transparent_in_a_mask_is_black(tmp_path: Path) -> None:

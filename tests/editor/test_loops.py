@@ -238,6 +238,11 @@ def test_callback_sees_every_pass_and_may_replace(unet: Any, text: Any, short: S
     result = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3), on_step=watch)
     assert seen == [(s, i, t) for i, t in enumerate(short.timesteps) for s in ("reference", "edit")]
     assert not result.edits.any()
+    counted = edit(
+        unet, noises(1), conditioning, edited, short, EditSettings(steps=3), on_step=lambda *_: True
+    )
+    plain = edit(unet, noises(1), conditioning, edited, short, EditSettings(steps=3))
+    assert torch.equal(counted.edits, plain.edits), "only a tensor takes the latents' place"
     with pytest.raises(ValueError, match=r"the callback returned latents of shape \(1,\)"):
         edit(
             unet,

@@ -174,6 +174,39 @@ def test_several_threads_take_turns(editor: Editor, arrow: Arrow) -> None:
         assert torch.equal(edit.latents, latents)
 
 
+def test_several_threads_load_one_after_the_other(captioner_folder: Path) -> None:
+    models = SimpleNamespace(
+        name="tiny", diffusion=str(GOLDEN / "tiny_sd"), captioner=str(captioner_folder), defaults={}
+    )
+    shared = Editor(models, device="cpu")
+
+    def load_and_use(number: int) -> tuple[str, torch.Tensor]:
+        other = Editor(models, device="cpu")
+        return shared.caption(PICTURE), other.invert(PICTURE, CAPTION, 1, size=32).noise
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(load_and_use, range(6)))
+    alone = load_and_use(0)
+    assert all(caption == alone[0] and torch.equal(noise, alone[1]) for caption, noise in found)
+
+
+def test_a_folder_is_the_same_models_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(GOLDEN / "tiny_sd", tmp_path / "m")
+    made = Editor(str(tmp_path / "m"), device="cpu").invert(PICTURE, CAPTION, 1, size=32)
+    made.save(tmp_path / "m.inversion")
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("m", f"{tmp_path}/m/", "./m"):
+        other = Editor(spelling, device="cpu")
+        assert Inversion.load("m.inversion", other).models == str(tmp_path / "m")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(GOLDEN / "tiny_sd", elsewhere / "m")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(EditorError, match="invert the picture again"):
+        Inversion.load(tmp_path / "m.inversion", Editor("m", device="cpu"))
+
+
 def test_what_torch_does_around_changes_nothing(editor: Editor, arrow: Arrow) -> None:
     inversion = editor.invert(PICTURE, CAPTION, 1, size=32)
     latents = inversion.edit(arrow).latents
