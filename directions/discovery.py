@@ -45,8 +45,8 @@ def discover(
 
     models: a model set's name, a hub id or a local diffusers folder; None: `DIRECTIONS_MODELS`, else the
     embedded set. captions: how many a side. source_captions, target_captions: given ones, any iterable of
-    strings; a side without them is written by the captions model. settings: more of `Settings`
-    (`paired=True`, `writer="templates"`, `temperature=…`).
+    strings (None and NaN are empty ones); a side without them is written by the captions model. settings: more
+    of `Settings` (`paired=True`, `writer="templates"`, `temperature=…`).
 
     Raises DiscoveryError: UnknownConcept, ModelUnavailable, BadCaptions, BadSetting. Source: Parmar et al.,
     Zero-shot Image-to-Image Translation (2023), section 3.1.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from directions.captions import Captions, Sieve, clean
 from directions.errors import BadCaptions
@@ -13,6 +15,8 @@ from directions.errors import BadCaptions
 __all__ = ["from_texts", "parallel", "read_captions"]
 
 STDIN = "-"
+#: How None, NaN and what pandas has for them are written.
+MISSING = ("None", "nan", "<NA>", "NaT")
 
 
 def read_captions(path: str) -> list[str]:
@@ -45,7 +49,7 @@ def from_texts(
     Raises BadCaptions when none is usable.
     """
     _refuse_one_text(concept, texts)
-    captions = Sieve(concept, fits, require=False).take(texts, count)
+    captions = Sieve(concept, fits, require=False).take(_lines(concept, texts), count)
     if not captions.texts:
         raise BadCaptions(
             f"none of the {captions.drawn} captions given for {concept!r} is usable "
@@ -54,10 +58,36 @@ def from_texts(
     return captions
 
 
-def _refuse_one_text(concept: str, texts: Iterable[str]) -> None:
-    """A text is an iterable of strings, too: of its letters."""
-    if isinstance(texts, str):
+def _refuse_one_text(concept: str, texts: Any) -> None:
+    """A text is an iterable of strings, too: of its letters; so is a table: of the names of its columns."""
+    if isinstance(texts, (str, bytes)):
         raise BadCaptions(f"captions for {concept!r} are one text; expected a list of captions, or a file")
+    if isinstance(texts, PathLike):
+        raise BadCaptions(
+            f"captions for {concept!r} are a path; give its lines: path.read_text().splitlines()"
+        )
+    if getattr(texts, "ndim", 1) != 1:
+        raise BadCaptions(
+            f"captions for {concept!r} have {texts.ndim} dimensions; give one column: frame['caption'], or "
+            "array[:, 0]"
+        )
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        raise BadCaptions(
+            f"captions for {concept!r} are of type {type(texts).__name__}; expected a list of captions"
+        )
+
+
+def _lines(concept: str, texts: Iterable[Any]) -> Iterator[str]:
+    """The texts, with an empty line for each that is missing; BadCaptions for what is no text."""
+    for number, text in enumerate(texts, 1):
+        if isinstance(text, str):
+            yield text
+        elif str(text) in MISSING:
+            yield ""
+        else:
+            raise BadCaptions(
+                f"caption {number} for {concept!r} is of type {type(text).__name__}; expected a text"
+            )
 
 
 def parallel(
@@ -73,7 +103,9 @@ def parallel(
     """
     for concept, given in zip(concepts, texts, strict=True):
         _refuse_one_text(concept, given)
-    lines = [[clean(text) for text in side] for side in texts]
+    lines = [
+        [clean(line) for line in _lines(concept, side)] for concept, side in zip(concepts, texts, strict=True)
+    ]
     for longer in lines:
         while longer and not longer[-1] and len(longer) > min(map(len, lines)):
             longer.pop()

@@ -41,6 +41,12 @@ def check_seed(seed: Any) -> None:
         raise EditorError(f"seed is {seed!r}; expected a whole number from {SEEDS[0]} to {SEEDS[1]}")
 
 
+def check_text(text: Any, what: str, otherwise: str = "") -> None:
+    """Raise EditorError for a caption or prompt that is not a string; `otherwise` says what else there is."""
+    if not isinstance(text, str):
+        raise EditorError(f"{what} is of type {type(text).__name__}; expected a text{otherwise}")
+
+
 @dataclass(frozen=True)
 class Recorded:
     """The record that a request repeats, and the file that it was read from."""

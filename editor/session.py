@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from functools import cached_property
 from os import PathLike
@@ -37,7 +37,7 @@ from editor.placement import place, settled
 from editor.presets import preset_options, preset_settings
 from editor.record import picture_origin, versions
 from editor.regularize import Regulariser
-from editor.request import REGULARISER, Request, check_seed, check_strength
+from editor.request import REGULARISER, Request, check_seed, check_strength, check_text
 from editor.schedule import Schedule
 from editor.settings import VELOCITY_GUIDANCE_LIMIT, EditSettings, plain
 from editor.spaces import described
@@ -212,7 +212,7 @@ class Editor:
     def invert_all(
         self,
         images: Sequence[Any],
-        captions: Sequence[str] | None = None,
+        captions: Sequence[str | None] | None = None,
         steps: int | None = None,
         seeds: Sequence[int] | None = None,
         *,
@@ -225,10 +225,14 @@ class Editor:
     ) -> list[Inversion]:
         """`invert` of several pictures in one batch; each comes out as it would alone.
 
-        They must be equally large once brought to `size`. One caption and one seed each.
+        They must be equally large once brought to `size`. One caption (None: ask the captioner) and one seed each.
         """
         if isinstance(images, (str, PathLike, Image.Image)):
             raise EditorError("invert_all takes a list of pictures; for a single one there is invert")
+        if isinstance(captions, str):
+            raise EditorError(
+                "invert_all takes a list of captions, one a picture; for the same one: [caption] * len(images)"
+            )
         images = list(images)
         if not images:
             raise EditorError("there is nothing to invert: no picture was given")
@@ -245,19 +249,25 @@ class Editor:
         seeds = [0] * len(pictures) if seeds is None else [plain(seed) for seed in seeds]
         for seed in seeds:
             check_seed(seed)
-        captions = [self.caption(picture) for picture in pictures] if captions is None else list(captions)
-        if not len(pictures) == len(captions) == len(seeds):
+        given = [None] * len(pictures) if captions is None else list(captions)
+        if not len(pictures) == len(given) == len(seeds):
             raise EditorError(
-                f"{len(pictures)} pictures, {len(captions)} captions and {len(seeds)} seeds; "
-                "expected one each"
+                f"{len(pictures)} pictures, {len(given)} captions and {len(seeds)} seeds; expected one each"
             )
+        for text in given:
+            if text is not None:
+                check_text(text, "caption", ", or None to ask the captioner")
+        texts = [
+            self.caption(picture) if text is None else text
+            for picture, text in zip(pictures, given, strict=True)
+        ]
         keep = keep_trajectory or self.cache is not None
 
         def make(places: Sequence[int]) -> list[Inversion]:
             with self._own_types():
                 return self._invert(
                     [pictures[k] for k in places],
-                    [captions[k] for k in places],
+                    [texts[k] for k in places],
                     [seeds[k] for k in places],
                     steps,
                     size,
@@ -272,7 +282,7 @@ class Editor:
         else:
             facts = [
                 inversion_facts(self._models_facts, picture, caption, steps, seed, settings, sample, size)
-                for picture, caption, seed in zip(pictures, captions, seeds, strict=True)
+                for picture, caption, seed in zip(pictures, texts, seeds, strict=True)
             ]
             inversions = self.cache.recall(facts, make)
         if not keep_trajectory:
@@ -366,18 +376,18 @@ class Editor:
         seed: int = 0,
         *,
         size: int | tuple[int, int] | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = "",
     ) -> Inversion:
         """The start of a synthetic picture: random noise that the prompt will turn into one.
 
         `size` is the side, or (width, height), of the picture in pixels; None is the model's own. What the
         autoencoder takes only larger is cut off at the right and the bottom, as of pictures that are padded.
         """
+        negative_prompt = "" if negative_prompt is None else negative_prompt
+        check_text(prompt, "prompt")
+        check_text(negative_prompt, "negative_prompt")
         steps, seed = plain(steps), plain(seed)
-        side = self.models.native_size if size is None else plain(size)
-        width, height = (side, side) if isinstance(side, int) else side
-        if min(width, height) < 1:
-            raise EditorError(f"size is {size}; expected at least 1 pixel a side")
+        width, height = _sides(self.models.native_size if size is None else plain(size))
         check_pixels((width, height), "the picture")
         factor = self.models.factor
         shape = (1, self.models.unet.config.in_channels, -(-height // factor), -(-width // factor))
@@ -402,7 +412,7 @@ class Editor:
         steps: int | None = None,
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = "",
         **settings: Any,
     ) -> Edit:
         """A synthetic picture of the prompt, and its edit; the picture is the edit's `reconstruction`.
@@ -459,6 +469,8 @@ class Editor:
         jobs = [(owned[id(inversion)], along, plain(strength)) for inversion, along, strength in jobs]
         inversions = [job[0] for job in jobs]
         check_alike(inversions)
+        if negative_prompt is not None:
+            check_text(negative_prompt, "negative_prompt")
         for _, _, strength in jobs:
             check_strength(strength)
         if mask is not None:
@@ -605,3 +617,15 @@ def _steps(steps: Any, preset: str | None) -> Any:
     if steps is not None:
         return plain(steps)
     return DEFAULT_STEPS if preset is None else preset_options(preset)["steps"]
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Width and height of a synthetic picture, from one side or from both; EditorError for anything else."""
+    both = [size, size] if isinstance(size, int) else size
+    sides = [plain(side) for side in both] if isinstance(both, Iterable) else []
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise EditorError(
+            f"size is {size!r}; expected a whole number of at least 1 pixel a side, or (width, height), or "
+            "None for the model's own"
+        )
+    return sides[0], sides[1]

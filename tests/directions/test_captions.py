@@ -1,7 +1,10 @@
 """Prompts, cleaning, the sieve, templates, pairs, and captions that are given."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from directions.captions import PROMPT, Captions, Sieve, clean, fill, pair, split, template_captions
@@ -108,6 +111,35 @@ def test_given_captions_that_cannot_be_used_are_refused() -> None:
         from_texts("cat", ["", "x" * 40], short)
     with pytest.raises(BadCaptions, match="are one text; expected a list"):
         from_texts("cat", "a cat", anything)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (b"a cat", "one text; expected a list"),
+        (Path("cats.txt"), r"a path; give its lines: path\.read_text"),
+        ({"a cat": 1}, "of type dict; expected a list of captions"),
+        (5, "of type int; expected a list of captions"),
+        (pd.DataFrame({"caption": ["a cat"]}), r"2 dimensions; give one column: frame\['caption'\]"),
+        (np.array([["a cat"], ["my cat"]]), "2 dimensions; give one column"),
+        (["a cat", 5], "caption 2 for 'cat' is of type int; expected a text"),
+        ([["a cat"]], "caption 1 for 'cat' is of type list; expected a text"),
+    ],
+)
+def test_what_is_no_list_of_captions_is_refused(wrong: Any, why: str) -> None:
+    with pytest.raises(BadCaptions, match=why):
+        from_texts("cat", wrong, anything)
+    with pytest.raises(BadCaptions, match=why):
+        parallel(("cat", "dog"), (wrong, ["a dog"]), anything)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA])
+def test_missing_captions_are_empty_lines(missing: Any) -> None:
+    cats = pd.Series(["a cat", missing, "c cat", missing], dtype=object)
+    captions = from_texts("cat", cats, anything)
+    assert captions.texts == ("a cat", "c cat") and (captions.drawn, captions.empty) == (4, 2)
+    source, target = parallel(("cat", "dog"), (cats, ["a dog", "b dog", "c dog"]), anything)
+    assert source.texts == ("a cat", "c cat") and target.texts == ("a dog", "c dog")
 
 
 def test_parallel_captions_drop_a_pair_with_an_unusable_half() -> None:

@@ -60,7 +60,7 @@ def test_sizes_of_inversions(size: Any) -> None:
         editor().invert(scene(), "a cat", steps=1, size=size)
 
 
-@pytest.mark.parametrize("size", [0, -8, (0, 70)])
+@pytest.mark.parametrize("size", [0, -8, (0, 70), 64.0, "64", "native", (64,), (64.0, 64)])
 def test_sizes_of_synthetic_pictures(size: Any) -> None:
     with pytest.raises(EditorError, match="at least 1 pixel"):
         editor().imagine("a cat", steps=1, size=size)
@@ -71,6 +71,28 @@ def test_sizes_that_no_memory_has_room_for() -> None:
         editor().invert(scene(), "a cat", steps=1, size=10**6)
     with pytest.raises(PictureError, match="has 10000000×64 pixels"):
         editor().imagine("a cat", steps=1, size=(10**7, 64))
+
+
+@pytest.mark.parametrize("wrong", [5, ["a cat"], b"a cat", float("nan")])
+def test_captions_and_prompts_are_texts(wrong: Any) -> None:
+    with pytest.raises(
+        EditorError, match=r"caption is of type \w+; expected a text, or None to ask the captioner$"
+    ):
+        editor().invert(scene(), wrong, steps=1)
+    with pytest.raises(EditorError, match=r"^prompt is of type \w+; expected a text$"):
+        editor().imagine(wrong, steps=1)
+    for refused in (
+        lambda: editor().imagine("a cat", steps=1, negative_prompt=wrong),
+        lambda: editor().generate("a cat", cat2dog(), steps=1, negative_prompt=wrong),
+        lambda: inversion().edit(cat2dog(), negative_prompt=wrong),
+    ):
+        with pytest.raises(EditorError, match=r"^negative_prompt is of type \w+; expected a text$"):
+            refused()
+
+
+def test_no_negative_prompt_is_the_empty_one() -> None:
+    edit = editor().generate("a cat", cat2dog(), steps=1, negative_prompt=None)
+    assert edit.record["negative_prompt"] == ""
 
 
 @pytest.mark.parametrize("seed", [None, 1.0, 2**70, -(2**63) - 1, "7"])
@@ -93,6 +115,14 @@ def test_one_picture_is_no_list() -> None:
     for wrong in ("cat.png", scene()):
         with pytest.raises(EditorError, match="takes a list of pictures"):
             editor().invert_all(wrong)
+
+
+def test_one_caption_is_no_list_and_none_asks_the_captioner(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EditorError, match=r"takes a list of captions.*\[caption\] \* len\(images\)"):
+        editor().invert_all([scene()] * 3, "cat", 1)
+    monkeypatch.setattr(Editor, "_ask", lambda *_: "what it shows")
+    inversions = editor().invert_all([scene()] * 2, [None, "a cat"], 1)
+    assert [made.caption for made in inversions] == ["what it shows", "a cat"]
 
 
 def test_a_preset_is_inverted_with_its_own_steps_and_regulariser() -> None:
