@@ -29,7 +29,7 @@ from library.settings import user_folder
 __all__ = ["INDEX_FILE", "discard", "open_indexes"]
 
 INDEX_FILE = ".index.sqlite"
-SCHEMA = 3  # raise it when the tables below change, or what they mean: an index of another is thrown away
+SCHEMA = 4  # raise it when the tables below change, or what they mean: an index of another is thrown away
 WAIT = 60.0  # seconds for another process that is filling the index
 RECENT = 2_000_000_000  # ns: a folder changed so lately may change again within one tick of its clock
 UNSURE = -1
@@ -304,7 +304,9 @@ def _bring_up_leaf(
     for version, status in sorted(found.items()):
         place = VersionPath(name, encoder, version, layer.path(name, encoder, version))
         read = _insert(connection, schema, leaf, place, status, labels) and read
-    if not read:  # whatever hindered it can go away without a trace in the folder's time
+    faulty = f"SELECT 1 FROM {schema}.entry WHERE leaf=? AND fault IS NOT NULL"
+    # whatever hindered it, or damaged a file, can go away without a trace in the folder's time
+    if not read or connection.execute(faulty, (leaf,)).fetchone():
         connection.execute(f"UPDATE {schema}.leaf SET mtime=? WHERE id=?", (UNSURE, leaf))
     connection.execute(
         f"UPDATE {schema}.entry SET head = (version IS "

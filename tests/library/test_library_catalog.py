@@ -308,6 +308,32 @@ def test_a_file_that_could_not_be_read_for_a_while_is_back_at_once(library: Libr
     assert [entry.ref for entry in page.entries] == ["cat2dog@2"] and page.faults == []
 
 
+def test_a_damaged_version_that_is_restored_in_place_is_back_at_once(library: Library, make: Make) -> None:
+    """Writing into a file leaves no trace in its folder's time."""
+    library.save(make("cat2dog"))
+    library.save(make("cat2dog", seed=1))
+    path = library.find("cat2dog@2").path
+    whole = path.read_bytes()
+    os.truncate(path, 100)
+    settle(library)
+    assert refs(library) == ["cat2dog@1"] and len(select(library, Query()).faults) == 1
+    path.write_bytes(whole)
+    page = select(library, Query())
+    assert [entry.ref for entry in page.entries] == ["cat2dog@2"] and page.faults == []
+
+
+def test_a_damaged_version_has_no_whole_one_read_again(
+    library: Library, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cat2dog", "cat2dog", "day2winter"):
+        library.save(make(name))
+    os.truncate(library.find("cat2dog@2").path, 100)
+    settle(library)
+    before = refs(library)
+    monkeypatch.setattr("library.index.read_header", lambda *_: pytest.fail("read a file again"))
+    assert refs(library) == before == ["cat2dog@1", "day2winter@1"]
+
+
 def test_labels_that_could_not_be_read_for_a_while_are_back_at_once(library: Library, make: Make) -> None:
     library.save(make("cat2dog"))
     set_alias(library, "cat2dog@1", "good")
