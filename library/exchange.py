@@ -8,6 +8,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from library.errors import BadFile, BadName, DamagedFile, StorageError
 from library.fileformat import decode, digest, encode
 from library.layer import VersionPath
-from library.names import check_encoder, check_name
+from library.names import check_encoder, check_name, direction_name, shortened
 from library.publish import replace_file, storage_errors
 from library.records import check_place, to_direction
 
@@ -29,6 +30,7 @@ __all__ = [
     "check_output",
     "export_bundle",
     "export_file",
+    "export_name",
     "import_bundle",
     "import_file",
     "import_pair",
@@ -120,16 +122,31 @@ def check_output(library: Library, path: Path, force: bool) -> None:
         raise StorageError(f"{path} exists; use --force to replace it, or -o to write elsewhere")
 
 
+def export_name(direction: Direction) -> str:
+    """The name to export a direction under: one that was never saved is called after what it is made of."""
+    if direction.version is not None:
+        return direction.name
+    parents = direction.parents
+    if len(parents) == 1 and parents[0]["weight"] == -1 and direction.source and direction.target:
+        with suppress(BadName):  # concepts that make no name
+            return direction_name(direction.source, direction.target)
+    terms = []
+    for parent in parents:
+        sign = "minus-" if parent["weight"] < 0 else ""
+        size = f"{abs(parent['weight']):.6g}-".replace("+", "") if abs(parent["weight"]) != 1 else ""
+        terms.append(f"{sign}{size}{parent['name']}-{parent['version']}")
+    return shortened("-".join(terms))
+
+
 def export_file(library: Library, expression: str, path: Path, encoder: str | None = None) -> Path:
     """Write a direction as one safetensors file with its record; a saved version byte for byte."""
     direction = library.resolve(expression, encoder)
     if direction.version is not None:
         content = library.find(direction.ref, direction.encoder).path.read_bytes()
     else:
-        from library.names import slug
         from library.records import for_saving, tensors_of
 
-        unsaved = direction.renamed(slug(direction.name))
+        unsaved = direction.renamed(export_name(direction))
         unsaved = replace(unsaved, record={**direction.record, "parents": direction.parents})
         tensors = tensors_of(unsaved)
         content, _ = encode(tensors, for_saving(unsaved, digest(tensors)) | {"version": 1})

@@ -16,6 +16,7 @@ __all__ = [
     "check_name",
     "direction_name",
     "parse_reference",
+    "shortened",
     "slug",
 ]
 
@@ -58,7 +59,11 @@ def slug(phrase: str) -> str:
 
 def direction_name(source: str, target: str) -> str:
     """`("cat", "cat wearing glasses")` → `"cat2cat-wearing-glasses"`; a very long one ends in a hash."""
-    name = f"{slug(source)}2{slug(target)}"
+    return shortened(f"{slug(source)}2{slug(target)}")
+
+
+def shortened(name: str) -> str:
+    """The name, its end a hash where it is too long; raises BadName where it is none."""
     if len(name) > LONGEST_NAME or len(name.encode()) > LONGEST_NAME_BYTES:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         head = name.encode()[:80].decode(errors="ignore")[: LONGEST_NAME - 9].rstrip(JOINTS)

@@ -9,6 +9,7 @@ import click
 
 from library.commands.common import encoder_option, with_library
 from library.console import emit_json, json_option
+from library.errors import StorageError
 
 if TYPE_CHECKING:
     from library.direction import Direction
@@ -102,6 +103,7 @@ def export(
     if bundle:
         if pt or output:
             raise click.UsageError("--bundle stands alone: leave --pt and --output out")
+        _check_ending(bundle, ".zip", "give --bundle FILE.zip")
         check_output(library, bundle, force)
         export_bundle(library, names, bundle, encoder)
         written = [bundle]
@@ -115,7 +117,9 @@ def export(
             check_output(library, path, force)
         written = list(write_pair(direction, folder))
     else:
-        path = output or Path(f"{_stem(names[0])}.safetensors")
+        if output:
+            _check_ending(output, ".safetensors", "give -o FILE.safetensors, or --pt for a pair of .pt")
+        path = output or Path(f"{_stem(library.resolve(names[0], encoder))}.safetensors")
         check_output(library, path, force)
         written = [export_file(library, names[0], path, encoder)]
     if as_json:
@@ -125,10 +129,18 @@ def export(
             click.echo(path)
 
 
-def _stem(expression: str) -> str:
+def _stem(direction: Direction) -> str:
+    from library.exchange import export_name
     from library.names import slug
 
-    return slug(expression.partition("@")[0])
+    name = export_name(direction)
+    return name if direction.version is None else slug(name)
+
+
+def _check_ending(path: Path, ending: str, advice: str) -> None:
+    """Raise StorageError for a file that `import` would not take for what it is."""
+    if path.suffix != ending:
+        raise StorageError(f"cannot write {path}: its ending is not {ending}; {advice}")
 
 
 repo_argument = click.argument("repo", metavar="USER/REPO")

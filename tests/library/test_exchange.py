@@ -168,6 +168,38 @@ def test_a_sum_is_exported_with_its_parents(library: Library, make: Make, tmp_pa
         write_pair(back, tmp_path)
 
 
+def test_what_was_never_saved_is_exported_under_a_name_that_says_what_it_is(
+    library: Library, make: Make, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(("cat2dog", "day2winter")):
+        library.save(make(name, seed=seed))
+    library.save(make("dark", seed=2, source="!", target="night"))
+    for expression, name in (
+        ("dog2cat", "dog2cat"),
+        ("-cat2dog", "dog2cat"),
+        ("-dark", "minus-dark-1"),
+        ("0.5*cat2dog", "0.5-cat2dog-1"),
+        ("cat2dog + day2winter", "cat2dog-1-day2winter-1"),
+        ("cat2dog - day2winter", "cat2dog-1-minus-day2winter-1"),
+    ):
+        back = import_file(library, export_file(library, expression, tmp_path / "x.safetensors"))
+        assert back.ref == f"{name}@1", expression
+        assert back.tensor.tobytes() == library.resolve(expression).tensor.tobytes()
+
+
+def test_a_sum_of_many_is_exported_under_a_name_that_fits(
+    library: Library, make: Make, tmp_path: Path
+) -> None:
+    for seed in range(7):
+        library.save(make(f"a-rather-long-name{seed}", seed=seed))
+    names = set()
+    for last in (" + ", " - "):
+        terms = " + ".join(f"a-rather-long-name{seed}" for seed in range(6))
+        path = export_file(library, f"{terms}{last}a-rather-long-name6", tmp_path / "x.safetensors")
+        names.add(import_file(library, path).name)
+    assert len(names) == 2 and all(len(name) <= 100 for name in names)
+
+
 def test_a_bundle_carries_versions_with_their_records(library: Library, make: Make, tmp_path: Path) -> None:
     for seed, name in enumerate(("cat2dog", "cat2dog", "猫2犬")):
         library.save(make(name, seed=seed, record={"captions": {"source": ["é 🐱"], "target": []}}))

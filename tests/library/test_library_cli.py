@@ -254,7 +254,7 @@ def test_names_that_are_too_long_are_one_line(filled: Library, run: Run) -> None
     for words in (
         ["--library", long],
         ["show", "cat2dog", "--library", long],
-        ["export", "cat2dog", "-o", long],
+        ["export", "cat2dog", "-o", f"{long}.safetensors"],
     ):
         result = run(*words)
         assert result.exit_code == 1 and result.stderr.startswith("error: cannot "), result.stderr
@@ -360,6 +360,43 @@ def test_export_replaces_only_by_force_and_never_what_is_in_the_library(
         assert Path(file).read_text() == "precious"
         assert run("export", "cat2dog", *words, "--force").exit_code == 0
         assert Path(file).read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["-o", "x.pt"], "give -o FILE.safetensors, or --pt"),
+        (["-o", "x.zip"], "give -o FILE.safetensors, or --pt"),
+        (["-o", "."], "give -o FILE.safetensors, or --pt"),
+        (["--bundle", "colleague"], "give --bundle FILE.zip"),
+        (["--bundle", "x.safetensors"], "give --bundle FILE.zip"),
+    ],
+)
+def test_export_refuses_an_ending_that_import_would_not_take(
+    filled: Library, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], advice: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    result = run("export", "cat2dog", *words)
+    assert result.exit_code == 1 and advice in result.stderr and result.stderr.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("expression", "file"),
+    [
+        ("cat2dog@1", "cat2dog"),
+        ("dog2cat", "dog2cat"),
+        ("cat2dog@1 - 0.5*day2winter", "cat2dog-1-minus-0.5-day2winter-1"),
+        ("1e20*day2winter - photo2sketch", "1e20-day2winter-1-minus-photo2sketch-1"),
+    ],
+)
+def test_an_export_is_called_after_what_it_is(
+    filled: Library, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expression: str, file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("export", expression).stdout == f"{file}.safetensors\n"
+    assert run("import", f"{file}.safetensors").stdout.startswith(f"{file}@1")
 
 
 def test_importing_a_file_says_whether_it_was_there(filled: Library, run: Run, tmp_path: Path) -> None:
