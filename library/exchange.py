@@ -31,6 +31,7 @@ __all__ = [
     "export_bundle",
     "export_file",
     "export_name",
+    "identity",
     "import_bundle",
     "import_file",
     "import_pair",
@@ -88,13 +89,13 @@ def adopt(
     library: Library, direction: Direction, origin: Mapping[str, Any] | None = None
 ) -> tuple[Direction, bool]:
     """Save a direction with the record it came with, unless it is here already; and whether it is new."""
-    wanted = _identity(direction.record, direction.name)
+    wanted = identity(direction.record, direction.name)
     for layer in library.layers if "sha256" in direction.record else ():
         for number in layer.versions(direction.name, direction.encoder):
             path = layer.path(direction.name, direction.encoder, number)
             place = VersionPath(direction.name, direction.encoder, number, path)
             try:
-                if _identity(library.header(place).record, direction.name) == wanted:
+                if identity(library.header(place).record, direction.name) == wanted:
                     return library.read(path, place), False
             except DamagedFile:
                 continue
@@ -102,7 +103,7 @@ def adopt(
     return library.save(replace(direction, version=None, record=record)), True
 
 
-def _identity(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+def identity(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A record without what a library adds: the number, the digest over it, and whence it came."""
     return {k: v for k, v in record.items() if k not in ("version", "record_sha256", "origin", "name")} | {
         "name": name

@@ -12,8 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from library.errors import BadFile, DamagedFile, HubError
-from library.exchange import BUNDLE_ENTRY, LARGEST_ENTRY, MOST_ENTRIES, adopt, checked_direction
+from library.errors import BadFile, DamagedFile, DirectionsError, HubError
+from library.exchange import (
+    BUNDLE_ENTRY,
+    LARGEST_ENTRY,
+    MOST_ENTRIES,
+    adopt,
+    checked_direction,
+    identity,
+)
 from library.layer import VersionPath
 
 if TYPE_CHECKING:
@@ -56,22 +63,25 @@ def push(
 ) -> Pushed:
     """Send versions to `repo` (made if missing). Raises HubError, and DamagedFile before anything is sent.
 
-    A number that the hub uses for another direction is refused: pull first, save again, push that.
+    A number that the hub uses for another direction is refused: pull first, save again, push that. What was
+    pulled counts as present. `repo` without `USER/` is the user's own.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    _check_repo(repo)
     api = api or HfApi()
     chosen = [library.find(reference, encoder) for reference in references]
     contents = {_remote_path(version): _checked_content(library, version) for version in chosen}
     with _hub_errors(repo, "push to"):
-        api.create_repo(repo, private=private, exist_ok=True)
+        repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
     for _ in range(TRIES):
         with _hub_errors(repo, "push to"):
             head, remote = _listing(api, repo, revision)
         sent = [path for path in contents if path not in remote]
         present = [path for path in contents if path in remote]
         for path in present:
-            if remote[path] not in _digests(contents[path]):
+            mine = contents[path]
+            if remote[path] not in _digests(mine) and not _same(api, repo, head, path, mine):
                 raise HubError(
                     f"{repo} has another {path}: a version never changes; `directions pull {repo}` and save "
                     "yours again, then it gets the next number"
@@ -100,6 +110,7 @@ def pull(
     """
     from huggingface_hub import HfApi
 
+    _check_repo(repo)
     api = api or HfApi()
     with _hub_errors(repo, "pull from"):
         commit, remote = _listing(api, repo, revision)
@@ -113,14 +124,9 @@ def pull(
         )
     directions: list[Direction] = []
     for path in wanted:
-        with _hub_errors(repo, "pull from"):
-            local = api.hf_hub_download(repo, path, revision=commit)
-        with open(local, "rb") as file:
-            content = file.read(LARGEST_ENTRY + 1)
         try:
-            if len(content) > LARGEST_ENTRY:
-                raise DamagedFile(f"it has more than {LARGEST_ENTRY} bytes")
-            directions.append(checked_direction(content, path, f"{repo}:{path}"))
+            with _hub_errors(repo, "pull from"):
+                directions.append(_fetched(api, repo, commit, path))
         except DamagedFile as fault:
             raise BadFile(f"{repo}:{path} is refused: {fault}; nothing was imported") from fault
     origin = {"repo": repo, "commit": commit}
@@ -136,7 +142,7 @@ def _hub_errors(repo: str, action: str) -> Iterator[None]:
     """Turn the hub client's many failures into HubError lines."""
     try:
         yield
-    except HubError:
+    except DirectionsError:
         raise
     except Exception as fault:
         raise _explained(fault, f"cannot {action} {repo}") from fault
@@ -162,6 +168,45 @@ def _listing(api: Any, repo: str, revision: str | None) -> tuple[str, dict[str, 
         if BUNDLE_ENTRY.fullmatch(entry.path) and hasattr(entry, "blob_id"):
             files[entry.path] = entry.lfs.sha256 if entry.lfs else entry.blob_id
     return commit, files
+
+
+def _check_repo(repo: str) -> None:
+    """Raise HubError for what cannot be a repository's id."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as fault:
+        raise HubError(f"{repo!r} names no repository: expected USER/REPO, such as ann/directions") from fault
+
+
+def _fetched(api: Any, repo: str, commit: str, path: str) -> Direction:
+    """A version on the hub; what the client's cache holds damaged is downloaded again. Raises DamagedFile."""
+    try:
+        return _downloaded(api, repo, commit, path)
+    except DamagedFile:
+        return _downloaded(api, repo, commit, path, force_download=True)
+
+
+def _downloaded(api: Any, repo: str, commit: str, path: str, force_download: bool = False) -> Direction:
+    local = api.hf_hub_download(repo, path, revision=commit, force_download=force_download)
+    with open(local, "rb") as file:
+        content = file.read(LARGEST_ENTRY + 1)
+    if len(content) > LARGEST_ENTRY:
+        raise DamagedFile(f"it has more than {LARGEST_ENTRY} bytes")
+    return checked_direction(content, path, f"{repo}:{path}")
+
+
+def _same(api: Any, repo: str, commit: str, path: str, content: bytes) -> bool:
+    """Whether the hub's file is this version but for what a pull adds to the record."""
+    try:
+        with _hub_errors(repo, "push to"):
+            theirs = _fetched(api, repo, commit, path)
+    except DamagedFile:
+        return False
+    mine = checked_direction(content, path, path)
+    return identity(theirs.record, theirs.name) == identity(mine.record, mine.name)
 
 
 def _digests(content: bytes) -> tuple[str, str]:

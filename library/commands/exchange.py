@@ -168,7 +168,7 @@ def push(library: Library, repo: str, names: tuple[str, ...], as_json: bool, **o
         click.echo(f"sent {path}")
     for path in pushed.present:
         click.echo(f"was there already: {path}")
-    click.echo(f"{repo} is at {pushed.commit}")
+    click.echo(f"{pushed.repo} is at {pushed.commit}")
 
 
 @click.command()

@@ -168,3 +168,62 @@ def test_a_name_that_is_not_there_is_an_error_beside_one_that_is(
     with pytest.raises(HubError, match=r"holds no direction catt2dog, cat2dog@7$"):
         pull(other, REPO, ["cat2dog", "catt2dog", "cat2dog@7"], api=api)
     assert len(other) == 0
+
+
+def test_what_was_pulled_may_be_pushed_back(
+    library: Library, other: Library, make: Make, hub: Hub, api: Any
+) -> None:
+    library.save(make(record={"author": "ann"}))
+    push(library, REPO, ["cat2dog"], api=api)
+    pull(other, REPO, api=api)
+    other.save(make(seed=1))
+    pushed = push(other, REPO, ["cat2dog@1", "cat2dog@2"], api=api)
+    assert pushed.present == [f"cat2dog/{ENCODER}/v0001.safetensors"]
+    assert pushed.sent == [f"cat2dog/{ENCODER}/v0002.safetensors"]
+    same_tensors = Library(other.path.parent / "third", search_path=())
+    same_tensors.save(make(record={"author": "bob"}))
+    with pytest.raises(HubError, match="a version never changes"):
+        push(same_tensors, REPO, ["cat2dog"], api=api)
+
+
+def test_a_damaged_version_on_the_hub_is_not_the_one_pushed(
+    library: Library, make: Make, hub: Hub, api: Any
+) -> None:
+    library.save(make())
+    content = library.find("cat2dog").path.read_bytes()
+    hub.commit(REPO, {f"cat2dog/{ENCODER}/v0001.safetensors": content[:-1]})
+    with pytest.raises(HubError, match="a version never changes"):
+        push(library, REPO, ["cat2dog"], api=api)
+
+
+@pytest.mark.parametrize("kept", [0, 20, -1])
+def test_a_file_half_written_in_the_cache_is_downloaded_again(
+    library: Library, other: Library, make: Make, hub: Hub, api: Any, tmp_path: Path, kept: int
+) -> None:
+    library.save(make())
+    push(library, REPO, ["cat2dog"], api=api)
+    pull(Library(tmp_path / "first", search_path=()), REPO, api=api)
+    (cached,) = (tmp_path / "hub-cache").rglob("v0001.safetensors")
+    cached.write_bytes(cached.read_bytes()[:kept])
+    assert [(d.ref, new) for d, new in pull(other, REPO, api=api).versions] == [("cat2dog@1", True)]
+
+
+def test_a_repository_without_a_user_is_the_users_own(
+    library: Library, make: Make, hub: Hub, api: Any
+) -> None:
+    library.save(make())
+    for sent in (1, 0):
+        pushed = push(library, "directions", ["cat2dog"], api=api)
+        assert (pushed.repo, len(pushed.sent)) == ("user/directions", sent)
+
+
+@pytest.mark.parametrize("repo", ["a/b/c", "https://huggingface.co/ann/directions", "", "ann/dir ections"])
+def test_what_names_no_repository_is_refused_at_once(
+    library: Library, make: Make, hub: Hub, api: Any, repo: str
+) -> None:
+    library.save(make())
+    with pytest.raises(HubError, match="names no repository: expected USER/REPO"):
+        push(library, repo, ["cat2dog"], api=api)
+    with pytest.raises(HubError, match="names no repository: expected USER/REPO"):
+        pull(library, repo, api=api)
+    assert hub.posts == []
