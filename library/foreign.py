@@ -31,7 +31,7 @@ def read_pair(source: Path, target: Path, name: str, encoder: str, concepts: tup
 
     N embeddings are averaged. Raises BadFile naming the file and what was expected.
     """
-    sides = [_mean(read_tensor(path), path) for path in (source, target)]
+    sides = [_mean(read_tensor(path, mean=True), path) for path in (source, target)]
     if sides[0].shape != sides[1].shape:
         raise BadFile(f"{source} is {list(sides[0].shape)} and {target} {list(sides[1].shape)}: not a pair")
     _check_shape(sides[0], encoder, source)
@@ -64,7 +64,9 @@ def read_single(path: Path, name: str | None, encoder: str | None, concepts: tup
             saved = to_direction(tensors, record)
             if encoder and encoder != saved.encoder and saved.record.get("declared"):
                 _check_shape(saved.tensor, encoder, path)
-                saved = replace(saved, encoder=encoder)  # what was declared once may be declared anew
+                models = {**(record.get("models") or {}), "name": encoder}
+                anew = {**record, "encoder": encoder, "models": models}
+                saved = replace(saved, encoder=encoder, record=anew)  # what was declared may be declared anew
             elif encoder and encoder != saved.encoder:
                 raise BadFile(
                     f"{path} was made for encoder {saved.encoder}, not {encoder}: leave --encoder out"
@@ -96,8 +98,11 @@ def read_single(path: Path, name: str | None, encoder: str | None, concepts: tup
     )
 
 
-def read_tensor(path: Path) -> Any:
-    """The one tensor of a `.pt` or safetensors file, as float32 numpy; nothing in the file is executed."""
+def read_tensor(path: Path, mean: bool = False) -> Any:
+    """The one tensor of a `.pt` or safetensors file, as float32 numpy; nothing in the file is executed.
+
+    mean: raise BadFile for a direction, as a mean embedding is expected.
+    """
     _check_size(path)
     if path.suffix not in ENDINGS:
         raise BadFile(f"{path} is of a type that is not imported; expected {', '.join(ENDINGS)} or .zip")
@@ -117,6 +122,8 @@ def read_tensor(path: Path) -> Any:
             reason = "it holds more than tensors, and nothing else in a file is ever executed"
         raise BadFile(f"{path} cannot be read as tensors: {type(fault).__name__}: {reason}") from fault
     if isinstance(content, dict):
+        if "direction" in content and mean:
+            raise BadFile(f"{path} is a direction, not a mean embedding: import one at a time")
         if "direction" in content:
             content = content["direction"]
         elif len(content) == 1:

@@ -344,3 +344,26 @@ def test_concepts_that_a_file_lacks_are_given(library: Library, make: Make, tmp_
     file = export_file(library, "cat2dog + day2night", tmp_path / "sum.safetensors")
     back = import_file(library, file, name="sum", concepts=("cat", "dog at night"))
     assert (library.load(back.ref).source, back.target) == ("cat", "dog at night")
+
+
+def test_two_directions_are_not_a_pair(library: Library, make: Make, tmp_path: Path) -> None:
+    for seed, name in enumerate(("cat2dog", "fox2cat")):
+        library.save(replace(make(name, seed=seed), source_embedding=None, target_embedding=None))
+    files = [export_file(library, name, tmp_path / f"{name}.safetensors") for name in ("cat2dog", "fox2cat")]
+    with pytest.raises(
+        BadFile, match=r"cat2dog\.safetensors is a direction, not a mean embedding: import one"
+    ):
+        import_pair(library, files[0], files[1], "odd", ENCODER)
+    assert "odd" not in library
+
+
+def test_what_is_declared_anew_says_so_throughout(
+    library: Library, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    import_pair(library, *pair, "cat2dog", "sd-1.4")
+    file = export_file(library, "cat2dog", tmp_path / "cat2dog.safetensors")
+    back = import_file(library, file, encoder="sd-1.5")
+    record = library.load("cat2dog", "sd-1.5").record
+    assert (back.encoder, record["encoder"], record["models"]) == ("sd-1.5", "sd-1.5", {"name": "sd-1.5"})
+    import_file(library, file, encoder="sd-1.5")
+    assert len(library.versions("cat2dog", "sd-1.5")) == 1, "it was here already"
