@@ -66,15 +66,19 @@ def _here(parent: Mapping[str, Any], library: Library) -> Mapping[str, Any]:
     """A recorded parent under the number that it has in this library."""
     from library.errors import DirectionsError
 
-    digest, numbers = parent.get("sha256"), {}
-    with suppress(DirectionsError):
-        for version in library.versions(parent["name"], parent["encoder"]):
-            with suppress(DirectionsError):  # a damaged one is not it
-                numbers[version.version] = library.header(version).record.get("sha256")
-    if digest is None or numbers.get(parent["version"]) == digest:
-        return parent
-    same = [number for number, known in numbers.items() if known == digest]
-    return {**parent, "version": max(same)} if same else parent
+    digest = parent.get("sha256")
+    for encoder in (parent["encoder"], None):  # an imported one lies under the name that it was declared for
+        same = set()
+        with suppress(DirectionsError):
+            for version in library.versions(parent["name"], encoder):
+                with suppress(DirectionsError):  # a damaged one is not it
+                    if library.header(version).record.get("sha256") == digest:
+                        same.add(version.version)
+        if digest is None or parent["version"] in same:
+            return parent
+        if same:
+            return {**parent, "version": max(same)}
+    return parent
 
 
 def for_encoder(request: Request, encoders: Sequence[str]) -> tuple[Request, list[str]]:

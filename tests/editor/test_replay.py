@@ -313,6 +313,21 @@ def test_a_direction_under_another_number_is_found_by_its_checksum(
     )
 
 
+def test_an_imported_direction_under_another_number_is_found_by_its_checksum(
+    made: dict[str, Any], tmp_path: Path
+) -> None:
+    declared = {"encoder": "embedded", "record": {"declared": True, "models": {"name": "embedded"}}}
+    mine, other = (replace(save_direction("cat2fox", seed), version=None, **declared) for seed in (5, 99))
+    here, colleague = (Library(tmp_path / name) for name in ("here", "colleague"))
+    here.save(mine)
+    worked("cat.png", "-d", "cat2fox", *STEPS, "--library", here.path, "-o", "one.png")
+    for direction in (other, mine):
+        colleague.save(direction)
+    worked("--from", "one.png", "--library", colleague.path, "-o", "again.png")
+    assert pixels("again.png").tobytes() == pixels("one.png").tobytes()
+    assert read_record("again.png")["direction"]["version"] == 2
+
+
 def test_a_type_that_does_not_exist_is_one_line(made: dict[str, Any]) -> None:
     rewritten("out.png", dtype="float7")
     failed(
