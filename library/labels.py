@@ -42,10 +42,14 @@ def set_alias(library: Library, reference: str, alias: str, encoder: str | None 
 
 
 def drop_alias(library: Library, name: str, alias: str, encoder: str | None = None) -> VersionPath:
-    """Forget an alias; UnknownDirection if there is none such."""
+    """Forget an alias; UnknownDirection if there is none such, StorageError for one of a read-only library."""
     version = library.find(f"{name}@{alias}", encoder)
-    layer = own_layer(library, version, "change")
-    layer.change_aliases(version.name, version.encoder, lambda known: known.pop(alias, None))
+    own, folder = library.layers[0], version.path.parents[2]
+    if alias not in own.aliases(version.name, version.encoder):
+        raise StorageError(
+            f"cannot forget {name}@{alias}: it lies in a read-only library, {folder}; use --library {folder}"
+        )
+    own.change_aliases(version.name, version.encoder, lambda known: known.pop(alias, None))
     return version
 
 

@@ -50,9 +50,14 @@ class Lookup:
         found: dict[str, VersionPath] = {}
         for candidate in dict.fromkeys(v.encoder for v in versions):
             numbered = {v.version: v for v in versions if v.encoder == candidate}
-            number = self._number(reference, candidate, max(numbered))
-            if number in numbered:
-                found[candidate] = numbered[number]
+            if reference.alias is None:
+                meant = numbered.get(reference.version or max(numbered))
+            else:
+                meant = self.aliases(reference.name, candidate).get(reference.alias)
+                if meant and numbered.get(meant.version) != meant:
+                    raise UnknownDirection(self._not_seen(reference, meant, numbered.get(meant.version)))
+            if meant:
+                found[candidate] = meant
         if not found:
             raise UnknownDirection(self._no_such_version(reference, versions))
         if len(found) == 1:
@@ -131,19 +136,23 @@ class Lookup:
                 merged[number] = VersionPath(name, encoder, number, layer.path(name, encoder, number))
         return dict(sorted(merged.items()))
 
-    def aliases(self, name: str, encoder: str) -> dict[str, int]:
-        """The aliases of all layers, an upper one's before a lower one's."""
-        merged: dict[str, int] = {}
+    def aliases(self, name: str, encoder: str) -> dict[str, VersionPath]:
+        """What the aliases of all layers mean, each in its own layer; an upper one's before a lower one's."""
+        merged: dict[str, VersionPath] = {}
         for layer in reversed(self.layers):
-            merged |= layer.aliases(name, encoder)
+            for alias, number in layer.aliases(name, encoder).items():
+                merged[alias] = VersionPath(name, encoder, number, layer.path(name, encoder, number))
         return merged
 
-    def _number(self, reference: Reference, encoder: str, latest: int) -> int | None:
-        if reference.version is not None:
-            return reference.version
-        if reference.alias is None:
-            return latest
-        return self.aliases(reference.name, encoder).get(reference.alias)
+    def _not_seen(self, reference: Reference, meant: VersionPath, upper: VersionPath | None) -> str:
+        """What to say of an alias whose version is not there, or hidden by another layer's of that number."""
+        folder = meant.path.parents[2]
+        place = f"{reference} is version {meant.version} of {folder}"
+        if upper is None or not meant.path.exists():
+            move = f"directions alias {meant.name}@NUMBER {reference.alias}"
+            return f"{place}, which is not there; let it mean another: {move}"
+        hides = f"which {upper.ref} of {upper.path.parents[2]} hides"
+        return f"{place}, {hides}; name a version by its number, or the library with --library {folder}"
 
     def _unknown(self, name: str) -> str:
         if any(layer.highest(name, encoder) for layer in self.layers for encoder in layer.leaves(name)):

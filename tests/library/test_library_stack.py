@@ -1,16 +1,25 @@
 """A personal library over read-only ones: a search path."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from library import Direction, Library
 from library.catalog import Query, select
-from library.errors import AmbiguousDirection, DirectionsError, EncoderMismatch, StorageError
-from library.labels import change_tags, set_alias
+from library.cli import main
+from library.errors import (
+    AmbiguousDirection,
+    DirectionsError,
+    EncoderMismatch,
+    StorageError,
+    UnknownDirection,
+)
+from library.labels import change_tags, drop_alias, set_alias
 from library.settings import STARTER, cache_folder
 from library.upkeep import plan_removal
 
@@ -106,6 +115,28 @@ def test_removing_a_name_leaves_what_lies_below(stacked: Library, make: Make) ->
 def test_aliases_are_seen_from_above(stacked: Library, shared: Path) -> None:
     set_alias(Library(shared, search_path=()), "cat2dog@1", "blessed")
     assert stacked.load("cat2dog@blessed").version == 1
+
+
+def test_an_alias_means_a_version_of_its_own_layer(stacked: Library, shared: Path, make: Make) -> None:
+    below, own = Library(shared, search_path=()), Library(stacked.path, search_path=())
+    set_alias(below, "cat2dog@1", "blessed")
+    with pytest.raises(StorageError, match=r"cannot forget cat2dog@blessed: .* read-only library, .*/shared"):
+        drop_alias(stacked, "cat2dog", "blessed")
+    assert below.load("cat2dog@blessed").version == 1
+    own.save(make(seed=7))  # hides the shared cat2dog@1
+    hidden = (
+        r"cat2dog@blessed is version 1 of .*/shared, which cat2dog@1 of .*/own hides; .*--library .*/shared$"
+    )
+    for use in (stacked.load, stacked.find, lambda name: drop_alias(stacked, *name.split("@"))):
+        with pytest.raises(UnknownDirection, match=hidden):
+            use("cat2dog@blessed")
+    arguments = ["--library", str(stacked.path), "show", "cat2dog@1", "--json"]
+    shown = CliRunner().invoke(main, arguments, env={"DIRECTIONS_PATH": str(shared)})
+    assert json.loads(shown.stdout)["aliases"] == []
+    set_alias(stacked, "cat2dog@1", "blessed")
+    assert stacked.find("cat2dog@blessed") == own.find("cat2dog@1")
+    drop_alias(stacked, "cat2dog", "blessed")
+    assert below.find("cat2dog@blessed").version == 1
 
 
 def test_search_path_of_the_environment(
