@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["list_", "list_catalog", "listing_options", "search", "show", "similar"]
 
 FIRST_PAGE = 50
+IDENTITY = ("name", "version", "source", "target", "encoder", "sha256")
 SORTS = ("name", "created", "quality", "success", "encoder", "size")
 
 
@@ -150,6 +151,7 @@ def show(
         sheet = str(measured.sheet) if measured and measured.sheet else None
         emit_json(
             {
+                **{k: getattr(direction, k) for k in IDENTITY},  # of which a sum's record has nothing
                 **direction.record,
                 **{k: details[k] for k in ("tags", "aliases", "file", "norm", "shape")},
                 "evaluation": {**measured.record, "sheet": sheet} if measured else None,
@@ -203,7 +205,7 @@ def _details(library: Library, direction: Direction) -> dict[str, Any]:
         place = library.find(direction.ref, direction.encoder)
         aliases = library.lookup.aliases(place.name, place.encoder)
         details["tags"] = tags_of(library, place)
-        details["aliases"] = sorted(a for a, version in aliases.items() if version == place.version)
+        details["aliases"] = sorted(alias for alias, version in aliases.items() if version == place)
         details["file"] = str(place.path)
         details["size"] = size_text(place.path.stat().st_size)
     return details

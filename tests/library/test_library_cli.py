@@ -127,6 +127,11 @@ def test_show(filled: Library, run: Run, tmp_path: Path) -> None:
     record = json.loads(run("show", "cat2dog@1", "--json").stdout)
     assert record["version"] == 1 and record["captions"]["source"] == ["a fluffy cat2dog 0"]
     assert "note: dog2cat is cat2dog@2 negated" in run("show", "dog2cat").stderr
+    opposite = json.loads(run("show", "dog2cat", "--json").stdout)
+    assert (opposite["name"], opposite["version"]) == ("-cat2dog@2", None)
+    assert (opposite["source"], opposite["target"]) == ("dog", "cat")
+    assert opposite["encoder"] == record["encoder"]
+    assert opposite["sha256"] == filled.load("dog2cat").sha256 != record["sha256"]
     plot = tmp_path / "out.png"
     assert run("show", "cat2dog", "--plot", plot).exit_code == 0 and plot.read_bytes()[:4] == b"\x89PNG"
     for wrong in ("out.xyz", "out"):
