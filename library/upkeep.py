@@ -55,7 +55,7 @@ class Removal:
 def plan_removal(library: Library, references: Sequence[str], encoder: str | None = None) -> Removal:
     """What removing `references` would do: `NAME@3` and `NAME@latest` are one version, `NAME` all of them.
 
-    Raises UnknownDirection, and StorageError for a version in a read-only library.
+    Raises UnknownDirection, StorageError for a version in a read-only library, and DamagedFile for aliases or tags.
     """
     versions: dict[Path, VersionPath] = {}
     for text in references:
@@ -77,6 +77,8 @@ def plan_removal(library: Library, references: Sequence[str], encoder: str | Non
         for alias, number in own_folder.aliases(v.name, v.encoder).items()
         if number == v.version
     ]
+    for v in chosen:  # damaged tags would stop the removal halfway
+        own_folder.tags(v.name, v.encoder)
     files = [file for v in chosen for file in (v.path, *evaluation_files(own_folder, v))]
     return Removal(chosen, aliases, sum(file.stat().st_size for file in files), library)
 

@@ -64,6 +64,9 @@ def _side_faults(layer: Layer) -> Iterator[Fault]:
                     if version not in versions:
                         missing = f"alias {alias} means version {version}, which is not there"
                         yield Fault(str(leaf / "aliases.json"), missing)
+            except DirectionsError as fault:
+                yield Fault(str(leaf), str(fault))
+            try:
                 layer.tags(name, encoder)
             except DirectionsError as fault:
                 yield Fault(str(leaf), str(fault))

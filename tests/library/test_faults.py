@@ -253,7 +253,7 @@ def test_strange_entries_do_not_end_a_listing(library: Library, make: Make) -> N
     page = select(library, Query(all_versions=True))
     assert [entry.ref for entry in page.entries] == ["cat2dog@1"]
     problems = " ".join(fault.problem for fault in library.verify())
-    for name in ("Bad Name", "v0007", "v0005", "aliases.json is not JSON"):
+    for name in ("Bad Name", "v0007", "v0005", "aliases.json is not JSON", "tags.json should map"):
         assert name in problems
     assert library.load("cat2dog@1").version == 1
     with pytest.raises(DamagedFile, match="delete it and set its entries again"):

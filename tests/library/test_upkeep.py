@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from library import Direction, Library
-from library.errors import BadName, UnknownDirection
+from library.errors import BadName, DamagedFile, UnknownDirection
 from library.history import compare, how_made, log
 from library.labels import change_tags, drop_alias, set_alias, tags_of
 from library.upkeep import plan_removal, plan_sweep
@@ -68,6 +68,14 @@ def test_removal_is_a_plan_first(three: Library) -> None:
     with pytest.raises(UnknownDirection, match="version 2 of cat2dog was removed; it has 1, 3"):
         three.load("cat2dog@2")
     assert three.verify() == []
+
+
+@pytest.mark.parametrize("side_file", ["aliases.json", "tags.json"])
+def test_a_damaged_side_file_stops_a_removal_before_it_begins(three: Library, side_file: str) -> None:
+    leaf = three.find("cat2dog").path.parent
+    (leaf / side_file).write_text("{")
+    with pytest.raises(DamagedFile, match=f"{side_file} is not JSON"):
+        plan_removal(three, ["cat2dog"])
 
 
 def test_a_name_without_versions_says_so_and_is_not_suggested(three: Library) -> None:
