@@ -15,6 +15,7 @@ from library.errors import (
     imported_for,
     rebuild_command,
 )
+from library.fileformat import read_header
 from library.layer import Layer, VersionPath
 from library.names import Reference, direction_name, parse_reference
 
@@ -54,8 +55,9 @@ class Lookup:
                 meant = numbered.get(reference.version or max(numbered))
             else:
                 meant = self.aliases(reference.name, candidate).get(reference.alias)
-                if meant and numbered.get(meant.version) != meant:
-                    raise UnknownDirection(self._not_seen(reference, meant, numbered.get(meant.version)))
+                upper = None if meant is None else numbered.get(meant.version)
+                if meant and upper != meant and not _alike(meant, upper):
+                    raise UnknownDirection(self._not_seen(reference, meant, upper))
             if meant:
                 found[candidate] = meant
         if not found:
@@ -205,3 +207,14 @@ def _wanted(encoder: Encoders, models: str | None) -> list[str] | None:
         return None
     wanted = [encoder] if isinstance(encoder, str) else list(encoder)
     return [*wanted, models] if models and models not in wanted else wanted
+
+
+def _alike(one: VersionPath, other: VersionPath | None) -> bool:
+    """Whether both files hold the same numbers, as after `directions pull`."""
+    digests = []
+    for place in (one, other):
+        with suppress(OSError, DamagedFile):
+            if place is not None:
+                with open(place.path, "rb") as file:
+                    digests.append(read_header(file, place.path).record.get("sha256"))
+    return len(digests) == 2 and digests[0] == digests[1] is not None

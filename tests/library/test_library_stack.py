@@ -253,3 +253,10 @@ def test_a_config_file_in_a_home_that_may_not_be_read_is_passed_over(
         DirectionsError, match=r"cannot read the config file .*named\.toml: .*ermission denied"
     ):
         Library(shared)
+
+
+def test_an_alias_may_mean_a_copy_of_the_same_direction(stacked: Library, shared: Path) -> None:
+    below, own = Library(shared, search_path=()), Library(stacked.path, search_path=())
+    set_alias(below, "cat2dog@1", "blessed")
+    own.save(below.load("cat2dog@1"))
+    assert stacked.load("cat2dog@blessed").sha256 == below.load("cat2dog@1").sha256
