@@ -207,9 +207,11 @@ def _to_rgb(image: Image.Image, background: int) -> Image.Image:
     if 0 in image.size:
         raise PictureError(f"the picture has no pixels: it is {image.size[0]}×{image.size[1]}")
     profile = image.info.get("icc_profile")
+    sixteen = image.mode == "I" and image.format == "PPM"  # a PGM, however dark
     image = _upright(image)
     if image.mode in _DEEP_GREY or image.mode == "F":
-        return Image.fromarray(_grey_bytes(np.asarray(image))).convert("RGB")
+        values = np.asarray(image)
+        return Image.fromarray(_grey_bytes(values.astype(np.uint16) if sixteen else values)).convert("RGB")
     alpha = None
     if image.mode == "La":
         image = image.convert("LA")  # the only conversion that Pillow has from premultiplied grey

@@ -121,7 +121,7 @@ class Inversion:
         inversion = read(Path(path))
         if editor is None:
             return inversion
-        if located(editor.models.name) != located(inversion.models):
+        if editor.located != located(inversion.models):
             raise EditorError(
                 f"{path} was inverted with the models {inversion.models}, the editor has "
                 f"{editor.models.name}; invert the picture again with this editor"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -298,7 +299,7 @@ def located(name: str) -> str:
     """The same for every spelling of a model set: its name or hub id as it is, a folder's absolute path."""
     from zoo.registry import MODEL_SETS
 
-    return str(Path(name).absolute()) if name not in MODEL_SETS and Path(name).is_dir() else name
+    return os.path.abspath(name) if name not in MODEL_SETS and os.path.isdir(name) else name
 
 
 def resolved(models: Any) -> Any:

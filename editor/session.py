@@ -72,6 +72,8 @@ class Editor:
         cache: InversionCache | str | PathLike[str] | None = None,
     ) -> None:
         self.models: Models = load_models(models, device, dtype)
+        #: Name, hub id or absolute folder of the models, which tells whose an inversion is.
+        self.located = located(self.models.name)
         self.cache = InversionCache(cache) if isinstance(cache, (str, PathLike)) else cache
         self._as_their_files = self.models is not models
         self._captioner: Captioner | None = None
@@ -90,7 +92,7 @@ class Editor:
     @cached_property
     def _facts(self) -> dict[str, Any]:
         """What the record of every edit says of where it was made."""
-        folder = located(self.models.name)
+        folder = self.located
         return {
             "models_folder": folder if Path(folder).is_absolute() else None,
             "device": self.device.type,
@@ -359,7 +361,7 @@ class Editor:
                 seed=seeds[k],
                 size=picture.size,
                 negative_prompt=captions[k],
-                models=models.name,
+                models=self.located,
                 picture=picture,
                 latents=latents[k : k + 1].cpu(),
                 trajectory=None if result.trajectory is None else result.trajectory[:, k : k + 1].cpu(),
@@ -399,7 +401,7 @@ class Editor:
             seed=seed,
             size=(width, height),
             negative_prompt=negative_prompt,
-            models=located(self.models.name),
+            models=self.located,
             editor=self,
         )
 
@@ -494,7 +496,7 @@ class Editor:
 
     def _owned(self, inversion: Inversion) -> Inversion:
         """The inversion with this editor where it has none; EditorError for one of other models."""
-        if located(inversion.models) != located(self.models.name):
+        if located(inversion.models) != self.located:
             raise EditorError(
                 f"the picture was inverted with the models {inversion.models}, the editor has "
                 f"{self.models.name}; invert the picture again with this editor"
@@ -623,7 +625,7 @@ def _sides(size: Any) -> tuple[int, int]:
     """Width and height of a synthetic picture, from one side or from both; EditorError for anything else."""
     both = [size, size] if isinstance(size, int) else size
     sides = [plain(side) for side in both] if isinstance(both, Iterable) else []
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
         raise EditorError(
             f"size is {size!r}; expected a whole number of at least 1 pixel a side, or (width, height), or "
             "None for the model's own"

@@ -29,7 +29,7 @@ from library.settings import user_folder
 __all__ = ["INDEX_FILE", "discard", "open_indexes"]
 
 INDEX_FILE = ".index.sqlite"
-SCHEMA = 4  # raise it when the tables below change, or what they mean: an index of another is thrown away
+SCHEMA = 3  # raise it when the tables below change, or what they mean: an index of another is thrown away
 WAIT = 60.0  # seconds for another process that is filling the index
 RECENT = 2_000_000_000  # ns: a folder changed so lately may change again within one tick of its clock
 UNSURE = -1
@@ -139,10 +139,14 @@ def _bring_up_file(path: Path, layer: Layer, unread: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a library's folders hold that its index does not know: `changed` names with their folders' times."""
+    """What a library's folders hold that its index does not know: `changed` names with their folders' times.
+
+    `restored`: names and encoders of damaged versions that are other files by now, which their folders need not tell.
+    """
 
     changed: dict[str, int]
     gone: frozenset[str]
+    restored: frozenset[tuple[str, str]]
 
     @classmethod
     def between(
@@ -160,7 +164,14 @@ class Difference:
                 same = False
             if not same and name in names:
                 changed[name] = names[name]
-        return cls(changed, frozenset(folders.keys() - names.keys()))
+        faulty = f"SELECT name, encoder, version, stamp FROM {schema}.entry WHERE fault IS NOT NULL"
+        restored = {
+            (name, encoder)
+            for name, encoder, version, stamp in connection.execute(faulty)
+            if name in names and _is_another(layer.path(name, encoder, version), stamp)
+        }
+        changed |= {name: names[name] for name, _ in restored}
+        return cls(changed, frozenset(folders.keys() - names.keys()), frozenset(restored))
 
 
 def bring_up(
@@ -188,7 +199,10 @@ def bring_up(
             connection.execute(f"REPLACE INTO {schema}.folder VALUES (?, ?)", (name, _settled(mtime, recent)))
             encoders = present
         for encoder in sorted(encoders):
-            _bring_up_leaf(connection, schema, layer, name, encoder, leaves.get((name, encoder)), unread)
+            known_leaf = leaves.get((name, encoder))
+            if known_leaf and (name, encoder) in difference.restored:
+                known_leaf = (known_leaf[0], UNSURE)
+            _bring_up_leaf(connection, schema, layer, name, encoder, known_leaf, unread)
 
 
 def make_tables(connection: sqlite3.Connection, schema: str) -> None:
@@ -207,6 +221,13 @@ def _remembered(
     folders = dict(connection.execute(f"SELECT name, mtime FROM {schema}.folder"))
     rows = connection.execute(f"SELECT name, encoder, id, mtime FROM {schema}.leaf")
     return folders, {(name, encoder): (leaf, mtime) for name, encoder, leaf, mtime in rows}
+
+
+def _is_another(path: Path, stamp: int) -> bool:
+    try:
+        return stamp_of(path.lstat()) != stamp
+    except OSError:
+        return False
 
 
 def _subfolders(folder: Path, unread: list[str]) -> dict[str, int]:
@@ -304,9 +325,7 @@ def _bring_up_leaf(
     for version, status in sorted(found.items()):
         place = VersionPath(name, encoder, version, layer.path(name, encoder, version))
         read = _insert(connection, schema, leaf, place, status, labels) and read
-    faulty = f"SELECT 1 FROM {schema}.entry WHERE leaf=? AND fault IS NOT NULL"
-    # whatever hindered it, or damaged a file, can go away without a trace in the folder's time
-    if not read or connection.execute(faulty, (leaf,)).fetchone():
+    if not read:  # whatever hindered it can go away without a trace in the folder's time
         connection.execute(f"UPDATE {schema}.leaf SET mtime=? WHERE id=?", (UNSURE, leaf))
     connection.execute(
         f"UPDATE {schema}.entry SET head = (version IS "

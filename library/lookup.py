@@ -19,7 +19,7 @@ from library.fileformat import read_header
 from library.layer import Layer, VersionPath
 from library.names import Reference, direction_name, parse_reference
 
-__all__ = ["Lookup"]
+__all__ = ["Lookup", "alike"]
 
 Encoders = str | Sequence[str] | None
 
@@ -49,19 +49,20 @@ class Lookup:
         reference = parse_reference(text)
         versions = self.versions(reference.name, encoder, models)
         found: dict[str, VersionPath] = {}
+        hidden = ""
         for candidate in dict.fromkeys(v.encoder for v in versions):
             numbered = {v.version: v for v in versions if v.encoder == candidate}
             if reference.alias is None:
                 meant = numbered.get(reference.version or max(numbered))
             else:
-                meant = self.aliases(reference.name, candidate).get(reference.alias)
-                upper = None if meant is None else numbered.get(meant.version)
-                if meant and upper != meant and not _alike(meant, upper):
-                    raise UnknownDirection(self._not_seen(reference, meant, upper))
+                own = self.aliases(reference.name, candidate).get(reference.alias)
+                meant = None if own is None else numbered.get(own.version)
+                if own and own != meant and not alike(own, meant):
+                    hidden, meant = hidden or self._not_seen(reference, own, meant), None
             if meant:
                 found[candidate] = meant
         if not found:
-            raise UnknownDirection(self._no_such_version(reference, versions))
+            raise UnknownDirection(hidden or self._no_such_version(reference, versions))
         if len(found) == 1:
             return next(iter(found.values()))
         wanted = _wanted(encoder, models)
@@ -209,7 +210,7 @@ def _wanted(encoder: Encoders, models: str | None) -> list[str] | None:
     return [*wanted, models] if models and models not in wanted else wanted
 
 
-def _alike(one: VersionPath, other: VersionPath | None) -> bool:
+def alike(one: VersionPath, other: VersionPath | None) -> bool:
     """Whether both files hold the same numbers, as after `directions pull`."""
     digests = []
     for place in (one, other):

@@ -36,6 +36,7 @@ def one_at_a_time(load: Load) -> Load:
     return cast(Load, waiting)
 
 
+@one_at_a_time
 def load_from(loader: Callable[..., Any], location: str, **options: Any) -> Any:
     """`loader(location, **options)`, where the loader is a `from_pretrained` or `load_config` of the libraries.
 

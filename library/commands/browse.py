@@ -202,10 +202,16 @@ def _details(library: Library, direction: Direction) -> dict[str, Any]:
         "sha256": record.get("sha256"),
     }
     if direction.version is not None:
+        from library.lookup import alike
+
         place = library.find(direction.ref, direction.encoder)
         aliases = library.lookup.aliases(place.name, place.encoder)
         details["tags"] = tags_of(library, place)
-        details["aliases"] = sorted(alias for alias, version in aliases.items() if version == place)
+        details["aliases"] = sorted(
+            alias
+            for alias, meant in aliases.items()
+            if meant == place or (meant.version == place.version and alike(meant, place))
+        )
         details["file"] = str(place.path)
         details["size"] = size_text(place.path.stat().st_size)
     return details

@@ -77,7 +77,10 @@ def _report(results: list[tuple[Direction, bool]], as_json: bool) -> None:
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=existing, help="The file to write [NAME.safetensors]; with --pt a folder."
+    "-o",
+    "--output",
+    type=existing,
+    help="FILE.safetensors to write [named after the direction]; with --pt a folder.",
 )
 @click.option("--pt", is_flag=True, help="Write the mean embeddings as a pair, SOURCE.pt and TARGET.pt.")
 @click.option(

@@ -318,6 +318,8 @@ def test_32_bit_greys_of_8_bits_are_those(tmp_path: Path) -> None:
     assert np.array_equal(sixteen, eight)
     dark = Image.fromarray(grey.astype(np.uint16))
     assert not np.asarray(read_picture(dark)).any(), "16 bits say what they are of"
+    (tmp_path / "dark.pgm").write_bytes(b"P5 16 16 65535\n" + grey.astype(">u2").tobytes())
+    assert not np.asarray(read_picture(tmp_path / "dark.pgm")).any()
 
 
 def test_what_is_transparent_in_a_mask_is_black(tmp_path: Path) -> None:

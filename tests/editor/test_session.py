@@ -194,15 +194,21 @@ def test_a_folder_is_the_same_models_however_it_is_spelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(GOLDEN / "tiny_sd", tmp_path / "m")
-    made = Editor(str(tmp_path / "m"), device="cpu").invert(PICTURE, CAPTION, 1, size=32)
-    made.save(tmp_path / "m.inversion")
     monkeypatch.chdir(tmp_path)
-    for spelling in ("m", f"{tmp_path}/m/", "./m"):
+    maker = Editor("m", device="cpu")
+    made = maker.invert(PICTURE, CAPTION, 1, size=32)
+    imagined = maker.imagine(CAPTION, 1, size=32)
+    made.save(tmp_path / "m.inversion")
+    for spelling in ("m", f"{tmp_path}/m/", "./m", f"../{tmp_path.name}/m"):
         other = Editor(spelling, device="cpu")
         assert Inversion.load("m.inversion", other).models == str(tmp_path / "m")
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(GOLDEN / "tiny_sd", elsewhere / "m")
     monkeypatch.chdir(elsewhere)
+    for inversion in (made, imagined):
+        assert maker.edit_all(
+            [(inversion, Arrow(np.zeros((77, 32), np.float32), maker.models.encoder_id), 1.0)]
+        )
     with pytest.raises(EditorError, match="invert the picture again"):
         Inversion.load(tmp_path / "m.inversion", Editor("m", device="cpu"))
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,4 +260,22 @@ def test_an_alias_may_mean_a_copy_of_the_same_direction(stacked: Library, shared
     below, own = Library(shared, search_path=()), Library(stacked.path, search_path=())
     set_alias(below, "cat2dog@1", "blessed")
     own.save(below.load("cat2dog@1"))
-    assert stacked.load("cat2dog@blessed").sha256 == below.load("cat2dog@1").sha256
+    assert stacked.find("cat2dog@blessed") == own.find("cat2dog@1")
+    set_alias(stacked, "cat2dog@blessed", "better")
+    arguments = ["--library", str(stacked.path), "show", "cat2dog@1", "--json"]
+    shown = CliRunner().invoke(main, arguments, env={"DIRECTIONS_PATH": str(shared)})
+    assert json.loads(shown.stdout)["aliases"] == ["better", "blessed"]
+
+
+def test_an_alias_that_is_hidden_for_one_encoder_is_found_for_another(
+    stacked: Library, shared: Path, make: Make
+) -> None:
+    below, own = Library(shared, search_path=()), Library(stacked.path, search_path=())
+    encoder = below.find("cat2dog@1").encoder
+    below.save(replace(make(seed=3), encoder="sd-1.4"))
+    for known in (encoder, "sd-1.4"):
+        set_alias(below, "cat2dog@1", "blessed", known)
+    own.save(replace(make(seed=7), encoder="sd-1.4"))
+    assert stacked.lookup.find("cat2dog@blessed", encoder, models="sd-1.4").encoder == encoder
+    with pytest.raises(UnknownDirection, match="hides"):
+        stacked.find("cat2dog@blessed", "sd-1.4")
