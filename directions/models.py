@@ -171,7 +171,6 @@ def pick_device(device: str | torch.device | None = None) -> str:
 
 def _load(loader: Callable[..., Any], what: str, where: str, **options: Any) -> Any:
     """`loader(where, **options)`; whatever goes wrong becomes one line that says what to do."""
-
     try:
         return load_from(loader, where, **options)
     except (OSError, ValueError, RuntimeError, TypeError, ImportError, AttributeError, KeyError) as fault:

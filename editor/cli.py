@@ -397,14 +397,14 @@ def _looks(request: Request, options: dict[str, Any], editor: Editor) -> Looks:
     from functools import partial
 
     from editor.evaluation import Evaluator
-    from editor.models import load_safety_checker, or_without_checker
+    from editor.models import WITHOUT_CHECKER, load_safety_checker, or_else
     from editor.outputs import Looks
     from editor.safety import OFF, safety_verdict
 
     evaluate = Evaluator(editor, options["clip"], options["dino"]) if options["evaluate"] else None
     if options["no_safety"]:
         return Looks(lambda pictures: OFF, evaluate)
-    with or_without_checker():
+    with or_else(WITHOUT_CHECKER):
         checker = load_safety_checker(request.models, editor.device)
     return Looks(partial(safety_verdict, checker), evaluate)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -213,41 +213,11 @@ class LockStep:
     ) -> Guidance:
         """`guidance_gradient`, in the calls of `_calls`."""
         calls = self._calls(len(targets))
-
-        def gradient(
-            compared: list[int],
-            inputs: torch.Tensor,
-            timestep: float,
-            embeds: torch.Tensor,
-            *layers: torch.Tensor,
-        ) -> Tensors:
-            return vars(
-                guidance_gradient(
-                    self.unet,
-                    control,
-                    inputs,
-                    timestep,
-                    embeds,
-                    AttentionMaps(dict(zip(maps.layers, layers, strict=True))),
-                    compared,
-                    self.halves,
-                    self.unet_kwargs,
-                )
-            )
-
         parts = [
-            Guidance(
-                **self.replay(
-                    ("guided", *compared),
-                    partial(gradient, compared),
-                    inputs[rows],
-                    timestep,
-                    embeds[rows],
-                    *layers,
-                )
+            self._followed(
+                control, inputs[rows], timestep, embeds[rows], maps, [targets[row] for row in rows]
             )
             for rows in calls
-            for compared, layers in [self._targets(maps, [targets[row] for row in rows])]
         ]
         return Guidance(
             _in_order(calls, [part.gradient for part in parts]),
@@ -255,17 +225,44 @@ class LockStep:
             _in_order(calls, [part.output for part in parts]),
         )
 
-    def _targets(self, maps: AttentionMaps, rows: list[int]) -> tuple[list[int], Iterable[torch.Tensor]]:
-        """Recorded maps to compare with, layer by layer, and which row of them with each.
+    def _followed(
+        self,
+        control: CrossAttention,
+        inputs: torch.Tensor,
+        timestep: float,
+        embeds: torch.Tensor,
+        maps: AttentionMaps,
+        targets: list[int],
+    ) -> Guidance:
+        """`guidance_gradient` of one call, recorded where that is possible.
 
-        A graph holds what it is given, so that it is given these rows alone; and then other pictures' serve it too.
+        A graph holds a copy of the maps that it is given: those of these targets alone, so that one graph serves
+        every picture.
         """
-        if not self.replay.active:
-            return rows, maps.layers.values()
-        used = sorted(set(rows))
-        if used == list(range(len(next(iter(maps.layers.values()), ())))):
-            return rows, maps.layers.values()
-        return [used.index(row) for row in rows], maps.select(used).layers.values()
+        used = sorted(set(targets))
+        if self.replay.active and len(used) < len(next(iter(maps.layers.values()), ())):
+            maps, targets = maps.select(used), [used.index(row) for row in targets]
+
+        def gradient(
+            inputs: torch.Tensor, timestep: float, embeds: torch.Tensor, *layers: torch.Tensor
+        ) -> Tensors:
+            given = AttentionMaps(dict(zip(maps.layers, layers, strict=True)))
+            return vars(
+                guidance_gradient(
+                    self.unet,
+                    control,
+                    inputs,
+                    timestep,
+                    embeds,
+                    given,
+                    targets,
+                    self.halves,
+                    self.unet_kwargs,
+                )
+            )
+
+        name = ("guided", *targets)
+        return Guidance(**self.replay(name, gradient, inputs, timestep, embeds, *maps.layers.values()))
 
     def _predict(self, inputs: torch.Tensor, timestep: float, embeds: torch.Tensor) -> torch.Tensor:
         """`predict`, in the calls of `_calls`."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from editor.models import (
+    CAPTION_YOURSELF,
+    WITHOUT_CHECKER,
     Models,
     check_kind,
     load_by,
     names_safety_checker,
-    or_a_caption,
-    or_without_checker,
+    or_else,
     resolved,
 )
 from editor.regularize import Regulariser
@@ -113,12 +114,12 @@ def extra_weights(models: Any = None, *, captioner: bool, safety: bool) -> dict[
     location, revision = str(chosen.diffusion), getattr(chosen, "revision", None)
     with torch.device("meta"):
         if captioner and chosen.captioner:
-            with or_a_caption():
+            with or_else(CAPTION_YOURSELF):
                 config = load_by(BlipConfig.from_pretrained, "captioner", chosen.captioner)
             found["captioner"] = size_of(BlipForConditionalGeneration(config))
         if safety and names_safety_checker(location, revision):
             folder = {"subfolder": "safety_checker", "revision": revision}
-            with or_without_checker():
+            with or_else(WITHOUT_CHECKER):
                 config = load_by(CLIPConfig.from_pretrained, "safety checker", location, **folder)
             found["safety checker"] = size_of(StableDiffusionSafetyChecker(config))
     return found

@@ -94,6 +94,11 @@ def latent_factor(vae: Any) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+#: What else there is where a captioner, or a safety checker, cannot be loaded.
+CAPTION_YOURSELF = "or say what the picture shows: --caption TEXT"
+WITHOUT_CHECKER = "or edit without the safety checker: --no-safety"
+
+
 @dataclass(frozen=True)
 class Captioner:
     """A BLIP model and its processor."""
@@ -185,27 +190,18 @@ def load_captioner(location: str, device: Any = None) -> Captioner:
     import torch
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
-    with or_a_caption():
+    with or_else(CAPTION_YOURSELF):
         model = _load(BlipForConditionalGeneration, location, dtype=torch.float32)
         return Captioner(model.to(choose_device(device)).eval(), _load(BlipProcessor, location))
 
 
 @contextmanager
-def or_a_caption() -> Iterator[None]:
-    """Name the other way out where a captioner cannot be loaded."""
+def or_else(way_out: str) -> Iterator[None]:
+    """Name the other way out where what is loaded inside the block cannot be."""
     try:
         yield
     except ModelsUnavailable as error:
-        raise ModelsUnavailable(f"{error}; or say what the picture shows: --caption TEXT") from error
-
-
-@contextmanager
-def or_without_checker() -> Iterator[None]:
-    """Name the other way out where a safety checker cannot be loaded."""
-    try:
-        yield
-    except ModelsUnavailable as error:
-        raise ModelsUnavailable(f"{error}; or edit without the safety checker: --no-safety") from error
+        raise ModelsUnavailable(f"{error}; {way_out}") from error
 
 
 def caption_room(model: Any, inputs: Mapping[str, Any], wanted: int) -> int:
